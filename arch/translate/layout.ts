@@ -77,11 +77,11 @@ export function defineLayout<const S extends FieldSpecs>(name: string, fields: S
 }
 
 /** Offset of temporary `i` of a layout (64 bits). */
-export function temporary(layout: Layout, i: number): number {
+export function temporary(layout: Layout<CoreField>, i: number): number {
   return layout.at.t + 8 * i;
 }
 
 /** Offset of 128-bit temporary `i` of a layout. */
-export function vectorTemporary(layout: Layout, i: number): number {
+export function vectorTemporary(layout: Layout<CoreField>, i: number): number {
   return layout.at.v + 16 * i;
 }
