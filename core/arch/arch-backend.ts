@@ -1,0 +1,152 @@
+/**
+ * The architecture contract: what a port provides (ArchBackend) and what the core gives it (ArchHost).
+ *
+ * A port loads an image, creates vCPUs, runs one for a number of instructions and says why it stopped, gives core the
+ * arguments of hypercalls, copies to and from guest memory, maps grants. Choices made on purpose:
+ *  - run() is given a budget of instructions and returns how many retired: the core alone turns instructions into
+ *    time, so a port cannot get the clock wrong;
+ *  - one Exit object a vCPU is reused: no garbage between a guest exit and the next entry;
+ *  - a 64-bit register or address crosses as two unsigned 32-bit halves (lo, hi);
+ *  - upcalls are the port's: at every entry run() looks whether an event is to be delivered and delivers it; core only sets bits.
+ */
+import type { Domain, ShutdownReason } from "../domain/domain.ts";
+import type { Vcpu } from "../domain/vcpu.ts";
+import type { Frames, Gfn, Mfn } from "../machine/frames.ts";
+import type { Nanoseconds, Timer } from "../machine/timers.ts";
+import type { Hooks } from "../hooks.ts";
+import type { GuestAbi } from "./guest-abi.ts";
+
+/** Why run() returned. */
+export const ExitCode = Object.freeze({
+  /** The budget is used up, or the run was ended by requestExit. */
+  budget: 0,
+  /** A hypercall: Exit.nr; arguments by loadArguments; answer by finishHypercall. */
+  hypercall: 1,
+  /** An access to a port or an MMIO address: answer by finishIo. */
+  io: 2,
+  /** The vCPU waits for an event (hlt, wfi). */
+  halt: 3,
+  /** The vCPU gives way (pause in a spin loop). */
+  yield: 4,
+  /** The domain can't go on: Exit.reason says why. */
+  crash: 5,
+  /** A breakpoint of the debugger. */
+  debug: 6,
+});
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** One per vCPU, filled by run(). */
+export interface Exit {
+  code: ExitCode;
+  nr: number;
+  space: "pio" | "mmio";
+  addressLo: number;
+  addressHi: number;
+  size: 1 | 2 | 4 | 8;
+  write: boolean;
+  valueLo: number;
+  valueHi: number;
+  reason: string;
+}
+
+/** Makes an Exit. */
+export function createExit(): Exit {
+  return { code: 0, nr: 0, space: "pio", addressLo: 0, addressHi: 0, size: 1, write: false, valueLo: 0, valueHi: 0, reason: "" };
+}
+
+/** What a domain is built from. */
+export interface DomainImage {
+  readonly kernel: Uint8Array;
+  /** Where the kernel came from, for messages. */
+  readonly kernelName: string;
+  readonly ramdisk: Uint8Array | null;
+  readonly commandLine: string;
+  /** Frames the domain may have: its memory. */
+  readonly memoryFrames: number;
+  readonly vcpus: number;
+  /** Ports that core has allocated for the XenStore and console rings, unbound to domain 0. */
+  readonly storePort: number;
+  readonly consolePort: number;
+}
+
+/** What the builder says afterwards. */
+export interface BuildResult {
+  /** Frames of the XenStore and console rings; -1: the guest has none. */
+  readonly storeMfn: Mfn;
+  readonly consoleMfn: Mfn;
+}
+
+/** What core gives to an arch backend; one per machine. */
+export interface ArchHost {
+  readonly frames: Frames;
+  readonly hooks: Hooks;
+  /** Bytes reported by XENVER_*: major 4, minor 17. */
+  readonly xenVersion: { readonly major: number; readonly minor: number; readonly extra: string };
+  /** Current machine time: the running pCPU's clock, or the timer's that fires. */
+  now(): Nanoseconds;
+  /** Time of a vCPU after `retired` instructions of the present run(), never below what its domain has read; recorded as read. */
+  timeOf(vcpu: Vcpu, retired: number): Nanoseconds;
+  /** Nanoseconds since 1970 at virtual time 0. */
+  readonly wallclockAtZero: Nanoseconds;
+  timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;
+  /** Adds instructions to what the present exit costs (batches, walks). */
+  charge(instructions: number): void;
+  /** Takes a vCPU out of `down` (started by the guest), or puts it there. */
+  vcpuUp(vcpu: Vcpu): void;
+  vcpuDown(vcpu: Vcpu): void;
+  /** Ends the domain with a reason; the vCPUs stop at once. */
+  shutdown(domain: Domain, reason: ShutdownReason): void;
+  /** shutdown(crash) with a message for the log: what the guest did, and where. */
+  crash(domain: Domain, message: string): void;
+  domain(id: number): Domain | undefined;
+  /** The hypervisor's log (dmesg). */
+  log(message: string): void;
+}
+
+/** A port. */
+export interface ArchBackend {
+  /** Looks at an image without building: the guest's ABI. Throws ImageError with what is wrong, where, and what would be right. */
+  identify(image: Uint8Array, name: string): GuestAbi;
+  /** Allocates and builds the domain's first address space and vCPU 0's registers. shared info exists already. Throws ImageError. */
+  buildDomain(domain: Domain, image: DomainImage): BuildResult;
+  /** Releases the arch's references (page tables, pins, descriptors, registered frames): all that holds frames. Called once, vCPUs off. */
+  destroyDomain(domain: Domain): void;
+  /** Makes the arch's state of a vCPU; its registers are those of an offline vCPU until buildDomain or initialiseVcpu. */
+  createVcpu(vcpu: Vcpu): void;
+  /** VCPUOP_initialise with the guest context at a guest address of `caller`: 0 or a negative errno. */
+  initialiseVcpu(vcpu: Vcpu, caller: Vcpu, lo: number, hi: number): number;
+  /** Runs for at most `budget` instructions; delivers pending events first. Returns the instructions retired (0..budget). */
+  run(vcpu: Vcpu, budget: number, exit: Exit): number;
+  /** Ends the run that is under way as soon as possible, at a deterministic instruction (used from within helpers). */
+  requestExit(vcpu: Vcpu): void;
+  /** The hypercall's arguments: six pairs lo, hi. Upper halves are 0 for a 32-bit guest. */
+  loadArguments(vcpu: Vcpu, into: Uint32Array): void;
+  /** Answers a hypercall; `result` is sign-extended to the guest's word. */
+  finishHypercall(vcpu: Vcpu, result: number): void;
+  /** A preempted hypercall: at the next entry the guest makes call `nr` with these arguments again. */
+  continueHypercall(vcpu: Vcpu, nr: number, args: Uint32Array): void;
+  finishIo(vcpu: Vcpu, lo: number, hi: number): void;
+  /** Would an event be delivered at the next entry (pending and not masked)? Asked by halt and block. */
+  eventsDeliverable(vcpu: Vcpu): boolean;
+  /** Copies `length` bytes from a guest virtual address as the guest kernel would read them; false: -EFAULT. */
+  copyFromGuest(vcpu: Vcpu, lo: number, hi: number, into: Uint8Array, length: number): boolean;
+  /** The same for writing; translations are invalidated. False: nothing past the bad address was written. */
+  copyToGuest(vcpu: Vcpu, lo: number, hi: number, from: Uint8Array, length: number): boolean;
+  /** The machine frame behind a guest frame; -1: none. For a PV guest a gfn in an interface is an mfn that it must own. */
+  gfnToMfn(domain: Domain, gfn: Gfn): Mfn;
+  /**
+   * Installs a grant mapping (GNTMAP_host_map): references and types are taken by the caller. `flags` are GNTMAP_*. For a PV guest the
+   * address is a virtual address or, with GNTMAP_contains_pte, the machine address of a PTE. Returns GNTST_*.
+   */
+  mapGrant(vcpu: Vcpu, lo: number, hi: number, mfn: Mfn, flags: number): number;
+  /** Removes one; with a new address (unmap_and_replace) its PTE moves here, else both halves are 0. Returns GNTST_*. */
+  unmapGrant(vcpu: Vcpu, lo: number, hi: number, mfn: Mfn, flags: number, newLo: number, newHi: number): number;
+  /** XENMEM_add_to_physmap and remove: 0 or a negative errno; -ENOSYS where guests own their page tables. mfn -1 removes. */
+  setPhysmap(domain: Domain, gfn: Gfn, mfn: Mfn): number;
+  /** A frame leaves the domain (decrease_reservation, transfer): is nothing of the arch in the way? Takes it out of the p2m. */
+  releaseFrame(domain: Domain, gfn: Gfn, mfn: Mfn): boolean;
+  /** A fresh frame becomes `gfn` of the domain (populate, increase, exchange, a transferred grant). */
+  acquireFrame(domain: Domain, gfn: Gfn, mfn: Mfn): void;
+  /** Registers and disassembly around the program counter, for dumps. */
+  describe(vcpu: Vcpu): string;
+}

@@ -1,0 +1,73 @@
+/**
+ * A domain: its identity, what it owns, how it ends.
+ *
+ * Invariants: a domain id is never reused in a run; a domain is `dying` from the moment of its destruction until its last
+ * frame's last reference goes, and nobody may map, copy or bind with it any more; shutdownReason is set once.
+ */
+import type { ArchBackend } from "../arch/arch-backend.ts";
+import type { GuestAbi } from "../arch/guest-abi.ts";
+import type { EventChannels } from "../event/event-channels.ts";
+import type { GrantTable } from "../grant/grant-table.ts";
+import type { Mfn } from "../machine/frames.ts";
+import type { Vcpu } from "./vcpu.ts";
+
+/** Why a domain shut down, with Xen's numbers (public/sched.h, SHUTDOWN_*). */
+export const ShutdownReason = Object.freeze({ poweroff: 0, reboot: 1, suspend: 2, crash: 3, watchdog: 4, softReset: 5 });
+export type ShutdownReason = (typeof ShutdownReason)[keyof typeof ShutdownReason];
+
+/** What a toolstack does on a shutdown reason (xl.cfg: on_poweroff, on_reboot, on_crash). */
+export type ShutdownAction = "destroy" | "restart" | "preserve" | "rename-restart";
+
+/** What identifies a domain and does not change. */
+export interface DomainIdentity {
+  readonly id: number;
+  readonly uuid: string;
+  /** The key under which its arch backend was found: pv, pvh, hvm, riscv64, workload, ... */
+  readonly type: string;
+}
+
+export class Domain {
+  readonly id: number;
+  readonly uuid: string;
+  readonly type: string;
+  name: string;
+  /** The plugin object that runs it; null for domain 0, which is the host process. */
+  readonly arch: ArchBackend | null;
+  /** Structure layouts of its hypercalls; fixed once the image is known. */
+  abi: GuestAbi;
+  readonly vcpus: Vcpu[] = [];
+  pauseCount = 0;
+  dying = false;
+  shutdownReason: ShutdownReason | null = null;
+  /** Most frames it may own (XENMEM_maximum_reservation). */
+  maxFrames = 0;
+  /** Frame of the shared info page (owned by OWNER_XEN, readable and writable by the guest), or -1. */
+  sharedInfo: Mfn = -1;
+  /** Set right after construction by the hypervisor. */
+  events!: EventChannels;
+  grants!: GrantTable;
+  /** VMASST_TYPE_* bits. */
+  vmAssist = 0;
+  /** XenStore and console: frames and ports that the builder made, -1: none. */
+  readonly store = { mfn: -1, port: 0 };
+  readonly console = { mfn: -1, port: 0 };
+  /** Bytes the guest wrote by CONSOLEIO_write, as printed by the toolstack. */
+  onConsoleWrite: ((bytes: Uint8Array) => void) | null = null;
+  /** Wall clock at virtual time zero of this domain: nanoseconds of wc_sec/wc_nsec at system time 0. */
+  wallclockOffset = 0;
+  /** Highest time that any vCPU of it has read: later readings never fall below. */
+  timeFloor = 0;
+
+  constructor(identity: DomainIdentity, name: string, arch: ArchBackend | null, abi: GuestAbi) {
+    this.id = identity.id;
+    this.uuid = identity.uuid;
+    this.type = identity.type;
+    this.name = name;
+    this.arch = arch;
+    this.abi = abi;
+  }
+
+  toString(): string {
+    return `${this.name} (domain ${this.id})`;
+  }
+}

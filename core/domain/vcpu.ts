@@ -1,0 +1,74 @@
+/**
+ * A virtual CPU: why it does not run, its runstate with exact times, where its vcpu_info lies.
+ *
+ * Invariants: `runnable` is exactly "no pause flag, and pause counts of vCPU and domain are 0"; the four runstate times add up to
+ * the time since creation; runnable changes are reported to the scheduler by the run loop (`changed`), nobody else.
+ */
+import type { Pcpu } from "../machine/pcpu.ts";
+import type { Nanoseconds, Timer } from "../machine/timers.ts";
+import type { SchedulingUnit } from "../scheduling/scheduler.ts";
+import type { Domain } from "./domain.ts";
+
+/** Runstates with Xen's numbers (public/vcpu.h, RUNSTATE_*). */
+export const RunState = Object.freeze({ running: 0, runnable: 1, blocked: 2, offline: 3 });
+export type RunState = (typeof RunState)[keyof typeof RunState];
+
+/** Why a vCPU is paused (xen/sched.h, VPF_*; the numbers are this project's own). */
+export const PauseFlag = Object.freeze({ blocked: 1, down: 2, polling: 4, device: 8 });
+
+export class Vcpu {
+  readonly id: number;
+  readonly domain: Domain;
+  /** Bits of PauseFlag. A vCPU starts down, as in Xen. */
+  pauseFlags: number = PauseFlag.down;
+  pauseCount = 0;
+  runState: RunState = RunState.offline;
+  /** When the present runstate began. */
+  runStateSince: Nanoseconds;
+  /** Time spent in each runstate up to runStateSince. */
+  readonly runStateTimes: [number, number, number, number] = [0, 0, 0, 0];
+  /** Where it runs; null: nowhere. */
+  runningOn: Pcpu | null = null;
+  /** Where it runs or last ran. */
+  lastPcpu: Pcpu | null = null;
+  /** Its own last time: it never starts before. */
+  clock: Nanoseconds;
+  hardAffinity: ReadonlySet<number>;
+  softAffinity: ReadonlySet<number>;
+  /** The unit it belongs to; set by the scheduling core when the vCPU joins a pool. */
+  unit: SchedulingUnit | null = null;
+  /** Machine byte address of its struct vcpu_info: in the shared info page, or where the guest registered it. */
+  infoAddress = 0;
+  /** Frame registered by VCPUOP_register_vcpu_info (a reference and a writable type are held), or -1. */
+  infoMfn = -1;
+  /** Machine byte address of the runstate area registered by VCPUOP_register_runstate_memory_area is per arch (a guest virtual address): lo, hi; 0, 0: none. */
+  runstateArea: { lo: number; hi: number } = { lo: 0, hi: 0 };
+  /** VIRQ number -> port, 0: not bound. */
+  readonly virqToPort = new Uint32Array(24);
+  /** VCPUOP_set_periodic_timer. */
+  periodicTimer: { period: Nanoseconds; timer: Timer | null } = { period: 0, timer: null };
+  singleshotTimer: Timer | null = null;
+  /** SCHEDOP_poll: the single polled port, 0: none, -1: several; with its timeout. */
+  pollPort = 0;
+  pollTimer: Timer | null = null;
+  /** VCPUOP_initialise has succeeded. */
+  initialised = false;
+
+  constructor(domain: Domain, id: number, now: Nanoseconds, pcpus: readonly number[]) {
+    this.domain = domain;
+    this.id = id;
+    this.runStateSince = now;
+    this.clock = now;
+    this.hardAffinity = new Set(pcpus);
+    this.softAffinity = new Set(pcpus);
+  }
+
+  get runnable(): boolean {
+    return this.pauseFlags === 0 && this.pauseCount === 0 && this.domain.pauseCount === 0;
+  }
+
+  /** For people: `name v0`. */
+  toString(): string {
+    return `${this.domain.name} vcpu ${this.id}`;
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * Every hook of the core, in one frozen table.
+ *
+ * Hooks (tapable) find providers and observe; interfaces do the hot work and are called directly (README.md, section 3).
+ * Invariants: one provider a key, enforced when it is tapped, with both plugins named; after boot the table is
+ * sealed and a late tap is an error; an untapped tracing hook costs about a nanosecond.
+ */
+import { AsyncSeriesHook, HookMap, SyncBailHook, SyncHook } from "tapable";
+import type { ArchBackend, ArchHost } from "./arch/arch-backend.ts";
+import type { DeviceType } from "./device/device-type.ts";
+import type { Domain } from "./domain/domain.ts";
+import type { RunState, Vcpu } from "./domain/vcpu.ts";
+import { PluginError } from "./errors.ts";
+import type { HypercallTable } from "./hypercall/table.ts";
+import type { Nanoseconds } from "./machine/timers.ts";
+import type { Pcpu } from "./machine/pcpu.ts";
+import type { Scheduler, SchedulerHost } from "./scheduling/scheduler.ts";
+
+/** What `accessCheck` is asked: `actor` wants to do `action` to `target`. An errno (negative) refuses. */
+export interface AccessRequest {
+  readonly actor: Domain;
+  readonly action: string;
+  readonly target: Domain;
+}
+
+/** A plugin threw, broke its contract or stalled. */
+export interface PluginFault {
+  readonly plugin: string;
+  readonly kind: "scheduler" | "device" | "arch";
+  /** What happened, in a sentence. */
+  readonly reason: string;
+  /** State dump of the plugin, when it could give one. */
+  readonly dump: string;
+  readonly error: unknown;
+}
+
+/** One line of the hook table: what a reader of the list wants to know. */
+interface HookFact {
+  readonly kind: string;
+  readonly args: string;
+  readonly when: string;
+}
+
+/** The table. `hookvisor list-plugins --hooks` prints it. */
+export const hookTable = Object.freeze({
+  scheduler: { kind: "HookMap<SyncBailHook>, one provider a key", args: "host", when: "a cpupool is made" },
+  deviceType: { kind: "HookMap<SyncBailHook>, one provider a key", args: "", when: "a device is attached" },
+  arch: { kind: "HookMap<SyncBailHook>, one provider a key", args: "host", when: "the first domain of that type is created" },
+  governor: { kind: "HookMap<SyncBailHook>, one provider a key", args: "pcpu", when: "a pCPU's rate and idle states are decided" },
+  hypercalls: { kind: "SyncHook", args: "table", when: "once per guest ABI, to fill its table; then sealed" },
+  boot: { kind: "AsyncSeriesHook", args: "", when: "the machine comes up" },
+  shutdown: { kind: "AsyncSeriesHook", args: "", when: "the machine goes down" },
+  domainCreate: { kind: "AsyncSeriesHook", args: "domain", when: "after the arch backend built a domain, before it runs" },
+  domainDestroy: { kind: "AsyncSeriesHook", args: "domain", when: "before the arch backend tears a domain down" },
+  accessCheck: { kind: "SyncBailHook", args: "request", when: "a domain acts on another; an errno refuses" },
+  contextSwitch: { kind: "SyncHook", args: "pcpu, previous, next, now", when: "another vCPU is put on a pCPU" },
+  runstate: { kind: "SyncHook", args: "vcpu, from, to, now", when: "a vCPU's runstate changes" },
+  hypercall: { kind: "SyncHook", args: "vcpu, number, result, now", when: "a hypercall was answered" },
+  eventSend: { kind: "SyncHook", args: "domain, port, now", when: "an event channel became pending" },
+  grantMap: { kind: "SyncHook", args: "mapper, granter, reference, status, now", when: "a grant was mapped, or refused" },
+  deviceState: { kind: "SyncHook", args: "domain, device, state, now", when: "a backend's xenbus state changed" },
+  trap: { kind: "SyncHook", args: "vcpu, vector, errorCode, now", when: "a trap was delivered to a guest" },
+  pluginFault: { kind: "SyncBailHook", args: "fault", when: "a plugin broke its contract: 'crash', or 'eject' and fall back (the default)" },
+} as const satisfies Record<string, HookFact>);
+
+function providerMap<Args extends unknown[], R>(what: string): HookMap<SyncBailHook<Args, R>> {
+  return new HookMap<SyncBailHook<Args, R>>((key) => {
+    const hook = new SyncBailHook<Args, R>(argNames(what) as never);
+    hook.intercept({
+      register: (tap) => {
+        const first = hook.taps[0];
+        if (first !== undefined)
+          throw new PluginError(
+            "HV_PROVIDER_TAKEN",
+            tap.name,
+            `Plugin '${tap.name}' provides ${what} '${key}', which plugin '${first.name}' already provides; remove one of the two or rename the key.`,
+          );
+        return tap;
+      },
+    });
+    return hook;
+  });
+}
+
+function argNames(what: string): string[] {
+  return what === "device type" ? [] : what === "governor" ? ["pcpu"] : ["host"];
+}
+
+/** Makes a fresh, unsealed set of the core's hooks. */
+export function createHooks() {
+  return Object.freeze({
+    scheduler: providerMap<[SchedulerHost], Scheduler>("scheduler"),
+    deviceType: providerMap<[], DeviceType>("device type"),
+    arch: providerMap<[ArchHost], ArchBackend>("architecture"),
+    governor: providerMap<[Pcpu], unknown>("governor"),
+    hypercalls: new SyncHook<[HypercallTable]>(["table"]),
+    boot: new AsyncSeriesHook<[]>([]),
+    shutdown: new AsyncSeriesHook<[]>([]),
+    domainCreate: new AsyncSeriesHook<[Domain]>(["domain"]),
+    domainDestroy: new AsyncSeriesHook<[Domain]>(["domain"]),
+    accessCheck: new SyncBailHook<[AccessRequest], number>(["request"]),
+    contextSwitch: new SyncHook<[Pcpu, Vcpu | null, Vcpu | null, Nanoseconds]>(["pcpu", "previous", "next", "now"]),
+    runstate: new SyncHook<[Vcpu, RunState, RunState, Nanoseconds]>(["vcpu", "from", "to", "now"]),
+    hypercall: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "number", "result", "now"]),
+    eventSend: new SyncHook<[Domain, number, Nanoseconds]>(["domain", "port", "now"]),
+    grantMap: new SyncHook<[Domain, Domain, number, number, Nanoseconds]>(["mapper", "granter", "reference", "status", "now"]),
+    deviceState: new SyncHook<[Domain, string, number, Nanoseconds]>(["domain", "device", "state", "now"]),
+    trap: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "vector", "errorCode", "now"]),
+    pluginFault: new SyncBailHook<[PluginFault], "crash" | "eject">(["fault"]),
+  });
+}
+
+/** The core's hooks. */
+export type Hooks = ReturnType<typeof createHooks>;
+
+/** Makes every later tap an error that names the plugin. */
+export function sealHooks(hooks: Hooks): void {
+  const refuse = (tap: { name: string }): never => {
+    throw new PluginError(
+      "HV_HOOKS_SEALED",
+      tap.name,
+      `Plugin '${tap.name}' taps a hook after boot; hooks are sealed then, so tap them in apply().`,
+    );
+  };
+  for (const hook of Object.values(hooks)) {
+    if (hook instanceof HookMap) {
+      for (const one of (hook as unknown as { _map: Map<string, SyncBailHook<unknown[], unknown>> })._map.values())
+        one.intercept({ register: refuse });
+      hook.intercept({
+        factory: (_key, made) => {
+          (made as SyncBailHook<unknown[], unknown> | undefined)?.intercept({ register: refuse });
+          return made as never;
+        },
+      });
+    } else (hook as SyncHook<unknown[]>).intercept({ register: refuse });
+  }
+}
+
+/** The provider of `key`, or a PluginError that lists the keys there are. */
+export function provide<Args extends unknown[], R>(
+  map: HookMap<SyncBailHook<Args, R>>,
+  what: string,
+  key: string,
+  ...args: Args
+): { readonly value: R; readonly plugin: string } {
+  const hook = map.get(key);
+  const tap = hook?.taps[0];
+  if (hook === undefined || tap === undefined)
+    throw new PluginError(
+      "HV_PROVIDER_MISSING",
+      key,
+      `No plugin provides ${what} '${key}'; ${known(providers(map).map((p) => p.key))}.`,
+    );
+  const value = (hook.call as (...a: Args) => R | undefined)(...args);
+  if (value === undefined)
+    throw new PluginError(
+      "HV_PLUGIN_CONTRACT",
+      tap.name,
+      `Plugin '${tap.name}' was asked for ${what} '${key}' and returned nothing; its tap must return the ${what}.`,
+    );
+  return { value, plugin: tap.name };
+}
+
+/** All keys of a provider map with the plugin that provides each, sorted by key. */
+export function providers<Args extends unknown[], R>(
+  map: HookMap<SyncBailHook<Args, R>>,
+): { readonly key: string; readonly plugin: string }[] {
+  const entries = (map as unknown as { _map: Map<string, SyncBailHook<Args, R>> })._map;
+  return [...entries]
+    .flatMap(([key, hook]) => hook.taps.slice(0, 1).map((tap) => ({ key, plugin: tap.name })))
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+function known(keys: readonly string[]): string {
+  return keys.length === 0 ? "none is loaded" : `there are: ${keys.join(", ")}`;
+}
