@@ -162,6 +162,8 @@ export class Field {
   readonly stride: number;
   /** Elements; 1 without an array on the path, 0 for a flexible array member. */
   readonly count: number;
+  /** True if the path names an array itself, not something below one. */
+  readonly isArray: boolean;
   /** False if this ABI has no such field. */
   readonly present: boolean;
   readonly #code: number;
@@ -173,6 +175,7 @@ export class Field {
     this.size = at.size;
     this.stride = at.stride;
     this.count = at.count;
+    this.isArray = at.isArray;
     this.present = at.present;
     this.#code = code;
     this.#little = little;
@@ -272,6 +275,7 @@ interface FieldPlace {
   readonly size: number;
   readonly stride: number;
   readonly count: number;
+  readonly isArray: boolean;
   readonly present: boolean;
 }
 
@@ -457,7 +461,7 @@ class StructLayout implements LayoutBase {
       const extent = extentOf(type, abi);
       const align = packed ? 1 : extent.align;
       const offset = isUnion ? 0 : alignUp(cursor, align);
-      collect(all, fieldName, type, abi, offset, 0, 1, true);
+      collect(all, fieldName, type, abi, offset);
       cursor = offset + extent.size;
       end = Math.max(end, cursor);
       structAlign = Math.max(structAlign, align);
@@ -540,39 +544,64 @@ class StructLayout implements LayoutBase {
   }
 }
 
-/** Adds the paths that start at one field. `stride` is 0 outside an array; within one, `count` and `stride` are the array's. */
+/** Where the elements of the array on a path are; none: stride 0, count 1. */
+interface Elements {
+  readonly stride: number;
+  readonly count: number;
+}
+const NO_ARRAY: Elements = { stride: 0, count: 1 };
+
+/** Adds the paths that start at one field of any type. */
 function collect(
   all: Map<string, Field>,
   path: string,
   type: FieldType,
   abi: Abi,
   offset: number,
-  stride: number,
-  count: number,
-  present: boolean,
+  within: Elements = NO_ARRAY,
+  present = true,
 ): void {
-  if (typeof type !== "string") {
-    if (type.kind === "pad") return;
-    if (type.kind === "when") {
-      collect(all, path, type.of, abi, offset, stride, count, present && type.present(abi));
-      return;
-    }
-    if (type.kind === "array") {
-      // An array within an array has no path: the element's own layout reaches it.
-      if (stride === 0)
-        collect(all, path, type.of, abi, offset, extentOf(type.of, abi).size, countOf(type, abi), present);
-      return;
-    }
+  if (typeof type === "string") {
+    collectElement(all, path, type, abi, offset, within, present, false);
+    return;
   }
+  switch (type.kind) {
+    case "pad":
+      return;
+    case "when":
+      collect(all, path, type.of, abi, offset, within, present && type.present(abi));
+      return;
+    case "array":
+      // An array within an array has no path: the element's own layout reaches it.
+      if (within.stride === 0) {
+        const elements = { stride: extentOf(type.of, abi).size, count: countOf(type, abi) };
+        collectElement(all, path, type.of, abi, offset, elements, present, true);
+      }
+      return;
+    case "struct":
+      collectElement(all, path, type, abi, offset, within, present, false);
+  }
+}
+
+/** Adds one path, and those below it if it is a structure. */
+function collectElement(
+  all: Map<string, Field>,
+  path: string,
+  type: ElementType,
+  abi: Abi,
+  offset: number,
+  { stride, count }: Elements,
+  present: boolean,
+  isArray: boolean,
+): void {
   const { size } = extentOf(type, abi);
-  const place = { offset, size: present ? size : 0, stride: stride || size, count, present };
+  const place = { offset, size: present ? size : 0, stride: stride || size, count, isArray, present };
   all.set(path, new Field(path, place, codeOf(type, abi), abi.endian === "little"));
-  if (typeof type !== "string") {
-    for (const field of type.at(abi).all.values()) {
-      const inner = type.spec[field.path.split(".", 1)[0] ?? ""];
-      if (inner === undefined || field.path.includes(".")) continue;
-      collect(all, `${path}.${field.path}`, inner, abi, offset + field.offset, stride, count, present);
-    }
+  if (typeof type === "string") return;
+  for (const field of type.at(abi).all.values()) {
+    const inner = type.spec[field.path];
+    if (inner === undefined) continue;
+    collect(all, `${path}.${field.path}`, inner, abi, offset + field.offset, { stride, count }, present);
   }
 }
 
