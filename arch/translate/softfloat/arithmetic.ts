@@ -18,13 +18,16 @@ import {
   packInfinity,
   packZero,
   ROUND_DOWN,
+  ROUND_TO_ZERO,
   type Unpacked,
   unpack,
 } from "./format.ts";
-import { invalid, noteDenormal, packNumber, roundPack, roundShift, specialOperands } from "./round.ts";
+import { invalid, noteDenormal, packExact, packNumber, roundPack, roundShift, specialOperands } from "./round.ts";
 
-/** Beyond this distance the smaller addend can only be a sticky bit. */
+/** Beyond this distance (in bits, top to top) the smaller addend can only be a sticky bit. */
 const FAR = 200;
+/** Bits that the larger addend is widened to then: more than any result and its guard bits, fewer than FAR. */
+const WIDE = 196;
 
 /** a + b, or a - b with `subtract` (a NaN b keeps its sign). */
 export function addValues(
@@ -58,9 +61,10 @@ function sum(context: FloatContext, format: FloatFormat, a: Unpacked, b: Unpacke
   const gap = large.exponent + bitLength(large.significand) - (small.exponent + bitLength(small.significand));
   if (gap > FAR) {
     // Keep guard bits below the large one; the small one is a sticky bit above or below.
-    const widened = large.significand << 130n;
+    const shift = WIDE - bitLength(large.significand);
+    const widened = large.significand << BigInt(shift);
     const significand = largeNegative === smallNegative ? widened : widened - 1n;
-    return roundPack(context, format, largeNegative, large.exponent - 130, significand, true);
+    return roundPack(context, format, largeNegative, large.exponent - shift, significand, true);
   }
   const exponent = Math.min(large.exponent, small.exponent);
   const left = large.significand << BigInt(large.exponent - exponent);
@@ -181,7 +185,7 @@ export function remValues(
   noteDenormal(context, a, b);
   context.roundedUp = false;
   if (a.kind === "zero") return whole(packZero(format, a.negative));
-  if (b.kind === "infinite") return whole(packNumber(context, format, a));
+  if (b.kind === "infinite") return whole(packExact(context, format, a.negative, a.exponent, a.significand));
   const difference = a.exponent + bitLength(a.significand) - (b.exponent + bitLength(b.significand));
   if (step !== undefined && difference >= 64) {
     const left = difference - step(difference);
@@ -202,7 +206,7 @@ function packSigned(
 ): bigint {
   if (rest === 0n) return packZero(format, negative);
   const below = rest < 0n;
-  return roundPack({ ...context, precision: 0 }, format, negative !== below, exponent, below ? -rest : rest);
+  return packExact(context, format, negative !== below, exponent, below ? -rest : rest);
 }
 
 /** |a| - quotient * |b|, exactly; the rest may be negative when the quotient was rounded up. */
@@ -239,15 +243,14 @@ export function scaleValues(context: FloatContext, format: FloatFormat, a: Unpac
   context.roundedUp = false;
   if (a.kind === "infinite") return packInfinity(format, a.negative);
   if (a.kind === "zero") return packZero(format, a.negative);
-  if (b.kind === "zero") return roundPack({ ...context, precision: 0 }, format, a.negative, a.exponent, a.significand);
   const limit = 2 ** (format.exponentBits + 2);
   const large = b.exponent + bitLength(b.significand) > format.exponentBits + 2;
-  const amount = large ? limit : Number(roundShift(b.significand, -b.exponent, false, false, 1).value);
-  const scratch = { ...context, precision: 0 };
-  const bits = roundPack(scratch, format, a.negative, a.exponent + (b.negative ? -amount : amount), a.significand);
-  context.flags = scratch.flags;
-  context.roundedUp = scratch.roundedUp;
-  return bits;
+  let amount = 0;
+  if (large) amount = limit;
+  else if (b.kind === "finite") {
+    amount = Number(roundShift(b.significand, -b.exponent, false, false, ROUND_TO_ZERO).value);
+  }
+  return packExact(context, format, a.negative, a.exponent + (b.negative ? -amount : amount), a.significand);
 }
 
 /** Splits a into its exponent (as a number) and its significand in [1, 2) (x87 FXTRACT). */

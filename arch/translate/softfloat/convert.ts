@@ -20,13 +20,13 @@ import {
 } from "./format.ts";
 import { noteDenormal, packNumber, roundPack, roundShift, specialOperands } from "./round.ts";
 
-/** Rounds an unpacked value into a format. */
-export function convertValue(context: FloatContext, format: FloatFormat, a: Unpacked): bigint {
+/** Rounds an unpacked value into a format. A denormal operand is flagged unless `denormal` is false (x87 stores). */
+export function convertValue(context: FloatContext, format: FloatFormat, a: Unpacked, denormal = true): bigint {
   const special = specialOperands(context, format, a);
   if (special !== undefined) return special;
   context.roundedUp = false;
   if (a.kind === "infinite") return packInfinity(format, a.negative);
-  noteDenormal(context, a);
+  if (denormal) noteDenormal(context, a);
   return packNumber(context, format, a);
 }
 

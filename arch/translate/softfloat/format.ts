@@ -18,7 +18,7 @@ export const FLAG_OVERFLOW = 8;
 export const FLAG_UNDERFLOW = 16;
 export const FLAG_INEXACT = 32;
 
-/** Rounding modes. The first four are numbered as the x86 RC field is NOT: use the names. */
+/** Rounding modes; not in the order of the x86 RC field, which X86_ROUNDING translates. */
 export const ROUND_NEAREST_EVEN = 0;
 export const ROUND_TO_ZERO = 1;
 export const ROUND_DOWN = 2;
@@ -164,7 +164,7 @@ export interface Unpacked {
 
 /** Takes a value apart; `daz` turns denormals into zeros. Total: every bit pattern has an answer. */
 export function unpack(format: FloatFormat, bits: bigint, daz = false): Unpacked {
-  const negative = (bits >> format.signShift) & 1n ? true : false;
+  const negative = (bits & format.signMask) !== 0n;
   const field = Number((bits & format.magnitudeMask) >> format.exponentShift);
   const stored = bits & format.significandMask;
   const fraction = bits & format.fractionMask;

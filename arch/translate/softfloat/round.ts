@@ -194,3 +194,19 @@ export function packNumber(context: FloatContext, format: FloatFormat, value: Un
   if (value.kind === "zero") return packZero(format, value.negative);
   return roundPack(context, format, value.negative, value.exponent, value.significand);
 }
+
+/** roundPack to all the bits that the format has, whatever the precision control. */
+export function packExact(
+  context: FloatContext,
+  format: FloatFormat,
+  negative: boolean,
+  exponent: number,
+  significand: bigint,
+  sticky = false,
+): bigint {
+  const { precision } = context;
+  context.precision = 0;
+  const bits = roundPack(context, format, negative, exponent, significand, sticky);
+  context.precision = precision;
+  return bits;
+}
