@@ -150,6 +150,12 @@ export interface EmitContext {
   readonly fault: Expr;
   /** Leaves with EXIT_ARCH, pc at the instruction, not retired; exitDetail = detail (i32). */
   exit(detail: Expr): Expr;
+  /** Terminators only: leaves with EXIT_ARCH, retired; the cell pc holds the next instruction. */
+  exitAfter(detail: Expr): Expr;
+  /** Ops with `skip` only: goes to the label if the i32 is not 0. */
+  skip(condition: Expr): Expr;
+  /** The engine's own: leaves with an exit code (i32). */
+  leave(code: Expr): Expr;
   /** Calls a helper by its index (i32), and acts on what it answers. */
   helper(index: Expr): Expr;
 }
@@ -184,6 +190,9 @@ export interface OracleContext {
   jumpTo(pc: bigint): void;
   fault(): never;
   exit(detail: number): never;
+  exitAfter(detail: number): never;
+  skip(taken: boolean): void;
+  leave(code: number): never;
   helper(index: number): void;
 }
 
