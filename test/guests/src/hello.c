@@ -1,0 +1,14 @@
+/*
+ * hello: the smallest kernel. It prints through Xen's own console (the console_io hypercall) and powers off.
+ */
+#include "../lib/guest.h"
+
+int guest_main(void) {
+  console_choose(CONSOLE_IO);
+  print("Hello, Xen!\n");
+  print("hello: %s, %lu MiB, command line \"%s\"\n", start_info->magic, start_info->nr_pages >> 8,
+        (const char *)start_info->cmd_line);
+  long version = hypercall(__HYPERVISOR_xen_version, XENVER_version, 0);
+  print("hello: running on Xen %ld.%ld\n", version >> 16, version & 0xffff);
+  return SHUTDOWN_poweroff;
+}
