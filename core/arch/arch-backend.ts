@@ -11,9 +11,9 @@
  */
 import type { Domain, ShutdownReason } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
+import type { Hooks } from "../hooks.ts";
 import type { Frames, Gfn, Mfn } from "../machine/frames.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
-import type { Hooks } from "../hooks.ts";
 import type { GuestAbi } from "./guest-abi.ts";
 
 /** Why run() returned. */
@@ -51,7 +51,18 @@ export interface Exit {
 
 /** Makes an Exit. */
 export function createExit(): Exit {
-  return { code: 0, nr: 0, space: "pio", addressLo: 0, addressHi: 0, size: 1, write: false, valueLo: 0, valueHi: 0, reason: "" };
+  return {
+    code: 0,
+    nr: 0,
+    space: "pio",
+    addressLo: 0,
+    addressHi: 0,
+    size: 1,
+    write: false,
+    valueLo: 0,
+    valueHi: 0,
+    reason: "",
+  };
 }
 
 /** What a domain is built from. */
@@ -149,4 +160,14 @@ export interface ArchBackend {
   acquireFrame(domain: Domain, gfn: Gfn, mfn: Mfn): void;
   /** Registers and disassembly around the program counter, for dumps. */
   describe(vcpu: Vcpu): string;
+  /** Period of the VIRQ_TIMER that every vCPU starts with (PV: 10 ms); default: none. */
+  readonly tick?: Nanoseconds;
+  /** Words of XENVER_get_features for this domain (bits: XENFEAT); default: 0. */
+  features?(domain: Domain, submap: number): number;
+  /** XENVER_capabilities, such as "xen-3.0-x86_64"; default: empty. */
+  readonly capabilities?: string;
+  /** XENVER_platform_parameters: where the hypervisor's addresses begin in the guest's address space; default: 0. */
+  virtStart?(domain: Domain): { readonly lo: number; readonly hi: number };
+  /** VMASST_TYPE_* below 31 that vm_assist accepts; default: runstate_update_flag. */
+  readonly vmAssists?: readonly number[];
 }

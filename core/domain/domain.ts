@@ -9,10 +9,18 @@ import type { GuestAbi } from "../arch/guest-abi.ts";
 import type { EventChannels } from "../event/event-channels.ts";
 import type { GrantTable } from "../grant/grant-table.ts";
 import type { Mfn } from "../machine/frames.ts";
+import type { SharedInfo } from "./shared-info.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /** Why a domain shut down, with Xen's numbers (public/sched.h, SHUTDOWN_*). */
-export const ShutdownReason = Object.freeze({ poweroff: 0, reboot: 1, suspend: 2, crash: 3, watchdog: 4, softReset: 5 });
+export const ShutdownReason = Object.freeze({
+  poweroff: 0,
+  reboot: 1,
+  suspend: 2,
+  crash: 3,
+  watchdog: 4,
+  softReset: 5,
+});
 export type ShutdownReason = (typeof ShutdownReason)[keyof typeof ShutdownReason];
 
 /** What a toolstack does on a shutdown reason (xl.cfg: on_poweroff, on_reboot, on_crash). */
@@ -39,10 +47,14 @@ export class Domain {
   pauseCount = 0;
   dying = false;
   shutdownReason: ShutdownReason | null = null;
+  /** Why it crashed, in a sentence; empty: it did not. */
+  crashMessage = "";
   /** Most frames it may own (XENMEM_maximum_reservation). */
   maxFrames = 0;
-  /** Frame of the shared info page (owned by OWNER_XEN, readable and writable by the guest), or -1. */
+  /** Frame of the shared info page (owned by the domain, held as writable until its destruction), or -1. */
   sharedInfo: Mfn = -1;
+  /** The shared info page; null for domain 0, before it is made and after it is released. */
+  shared: SharedInfo | null = null;
   /** Set right after construction by the hypervisor. */
   events!: EventChannels;
   grants!: GrantTable;
@@ -53,6 +65,10 @@ export class Domain {
   readonly console = { mfn: -1, port: 0 };
   /** Bytes the guest wrote by CONSOLEIO_write, as printed by the toolstack. */
   onConsoleWrite: ((bytes: Uint8Array) => void) | null = null;
+  /** Answers CONSOLEIO_read with at most `max` bytes; null: there is never any input. */
+  onConsoleRead: ((max: number) => Uint8Array) | null = null;
+  /** SCHEDOP_shutdown_code: the reason that a later shutdown will have, whatever it says; null: none was set. */
+  shutdownCode: ShutdownReason | null = null;
   /** Wall clock at virtual time zero of this domain: nanoseconds of wc_sec/wc_nsec at system time 0. */
   wallclockOffset = 0;
   /** Highest time that any vCPU of it has read: later readings never fall below. */

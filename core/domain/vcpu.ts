@@ -37,16 +37,18 @@ export class Vcpu {
   softAffinity: ReadonlySet<number>;
   /** The unit it belongs to; set by the scheduling core when the vCPU joins a pool. */
   unit: SchedulingUnit | null = null;
-  /** Machine byte address of its struct vcpu_info: in the shared info page, or where the guest registered it. */
-  infoAddress = 0;
+  /** Machine byte address of its struct vcpu_info: in the shared info page, or where the guest registered it; -1: it has none. */
+  infoAddress = -1;
   /** Frame registered by VCPUOP_register_vcpu_info (a reference and a writable type are held), or -1. */
   infoMfn = -1;
   /** Machine byte address of the runstate area registered by VCPUOP_register_runstate_memory_area is per arch (a guest virtual address): lo, hi; 0, 0: none. */
   runstateArea: { lo: number; hi: number } = { lo: 0, hi: 0 };
   /** VIRQ number -> port, 0: not bound. */
   readonly virqToPort = new Uint32Array(24);
-  /** VCPUOP_set_periodic_timer. */
-  periodicTimer: { period: Nanoseconds; timer: Timer | null } = { period: 0, timer: null };
+  /** Guest virtual address of VCPUOP_register_vcpu_time_memory_area; 0, 0: none. */
+  timeArea: { lo: number; hi: number } = { lo: 0, hi: 0 };
+  /** VCPUOP_set_periodic_timer: period (0: off), last tick, and the armed timer while the vCPU runs. */
+  periodicTimer: { period: Nanoseconds; last: Nanoseconds; timer: Timer | null } = { period: 0, last: 0, timer: null };
   singleshotTimer: Timer | null = null;
   /** SCHEDOP_poll: the single polled port, 0: none, -1: several; with its timeout. */
   pollPort = 0;
