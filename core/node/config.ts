@@ -1,0 +1,90 @@
+/**
+ * The user's configuration: `hookvisor.config.{ts,js,mjs,json,yaml,yml}` in the working folder or above it, up to the folder of a
+ * package.json.
+ *
+ * Invariants: an unknown key is an error; each error names the file and the key in one sentence.
+ */
+import { dirname, relative, resolve } from "node:path";
+import { cosmiconfig, defaultLoaders } from "cosmiconfig";
+import { z } from "zod";
+import { ConfigError } from "../errors.ts";
+import { importFile, installResolution, installTypeScript } from "./resolve.ts";
+
+const schema = z.strictObject({
+  /** Names of packages or paths, relative to the config. */
+  plugins: z.array(z.string().min(1)).default([]),
+  /** Defaults of `hookvisor run`'s options of the same names. */
+  scheduler: z.string().min(1).optional(),
+  pcpus: z.int().min(1).max(4096).optional(),
+  cpuMhz: z.number().positive().max(100_000).optional(),
+  /** Memory of the machine, in MiB. */
+  machineMemory: z.int().min(1).max(4096).optional(),
+  seed: z.int().min(0).max(0xffff_ffff).optional(),
+});
+
+/** What a config file may say. */
+export type HookvisorConfigFile = z.input<typeof schema>;
+
+/** The configuration in force. */
+export type HookvisorConfig = z.output<typeof schema> & {
+  /** The file, or null: there is none. */
+  readonly path: string | null;
+  /** What its paths are relative to. */
+  readonly folder: string;
+};
+
+const PLACES = ["ts", "mts", "js", "mjs", "json", "yaml", "yml"].map((ending) => `hookvisor.config.${ending}`);
+
+/** Finds and reads the config; `file` names one explicitly. */
+export async function loadConfig(folder: string, file?: string): Promise<HookvisorConfig> {
+  const load = async (path: string): Promise<unknown> => {
+    installResolution();
+    if (/\.m?ts$/.test(path)) await installTypeScript();
+    return (await importFile(path))["default"];
+  };
+  const explorer = cosmiconfig("hookvisor", {
+    searchPlaces: PLACES,
+    searchStrategy: "project",
+    cache: false,
+    loaders: { ...defaultLoaders, ".ts": load, ".mts": load, ".js": load, ".mjs": load },
+  });
+  let found: Awaited<ReturnType<typeof explorer.search>>;
+  try {
+    found = file === undefined ? await explorer.search(folder) : await explorer.load(resolve(folder, file));
+  } catch (error) {
+    throw unreadable(error, folder, file);
+  }
+  if (found === null) return { ...schema.parse({}), path: null, folder };
+  const path = found.filepath;
+  const parsed = schema.safeParse(found.isEmpty === true || found.config === undefined ? {} : found.config);
+  if (!parsed.success) throw new ConfigError(`Config ${shown(path, folder)}: ${describeIssues(parsed.error)}.`);
+  return { ...parsed.data, path, folder: dirname(path) };
+}
+
+function unreadable(error: unknown, folder: string, file: string | undefined): ConfigError {
+  const { code, filepath } = error as NodeJS.ErrnoException & { filepath?: string };
+  const path = filepath ?? (file === undefined ? null : resolve(folder, file));
+  const name = path === null ? "hookvisor.config" : shown(path, folder);
+  if (code === "ENOENT") return new ConfigError(`Config ${name}: there is no such file.`, { cause: error });
+  const message = error instanceof Error ? error.message : String(error);
+  const line = message.split("\n").find((l) => l.trim() !== "") ?? "it throws";
+  return new ConfigError(`Config ${name} cannot be read: ${line.trim().replace(/\.$/, "")}.`, { cause: error });
+}
+
+function shown(path: string, folder: string): string {
+  const short = relative(folder, path);
+  return short.startsWith("..") ? path : short;
+}
+
+/** The first issue of a schema's error in plain words: the key, what was expected, what was got. */
+export function describeIssues(error: z.ZodError): string {
+  const issue = error.issues[0]!;
+  const key = issue.path
+    .map((part) => (typeof part === "number" ? `[${part}]` : String(part)))
+    .join(".")
+    .replaceAll(".[", "[");
+  if (issue.code === "unrecognized_keys")
+    return `there is no key '${issue.keys[0]}'; the keys are ${Object.keys(schema.shape).join(", ")}`;
+  const text = issue.message.charAt(0).toLowerCase() + issue.message.slice(1);
+  return key === "" ? text : `'${key}': ${text}`;
+}
