@@ -22,6 +22,7 @@ export class XenStoreRing {
   readonly #littleEndian: boolean;
   readonly #wrote: ((from: number, to: number) => void) | undefined;
   readonly #buffer = new Uint8Array(XENSTORE.RING_SIZE);
+  #stalled = false;
 
   /**
    * `page` is the guest's page, at least PAGE.size bytes; `wrote` is told of each range of it that has been written. Byte order
@@ -37,6 +38,11 @@ export class XenStoreRing {
     this.#set(PAGE.serverFeatures, serverFeatures);
     this.#set(PAGE.connection, XENSTORE.CONNECTED);
     this.#set(PAGE.error, XENSTORE.ERROR_NONE);
+  }
+
+  /** Something can be moved without a word from the guest: answers or events wait, or requests that were left while too much was outstanding. */
+  get due(): boolean {
+    return this.connection.queued > 0 || (this.#stalled && !this.connection.blocked);
   }
 
   /** Moves requests in and answers out. Returns whether the guest is to be notified. Never throws because of the page. */
@@ -66,11 +72,13 @@ export class XenStoreRing {
   #receive(): number {
     const cons = this.#get(PAGE.reqCons);
     const available = (this.#get(PAGE.reqProd) - cons) >>> 0;
+    this.#stalled = false;
     if (available > XENSTORE.RING_SIZE) return -1;
     if (available === 0) return 0;
     for (let at = 0; at < available; at++) this.#buffer[at] = this.#bytes[PAGE.req + ((cons + at) & mask)]!;
     const taken = this.connection.feed(this.#buffer, 0, available);
     if (taken > 0) this.#set(PAGE.reqCons, (cons + taken) >>> 0);
+    this.#stalled = taken < available;
     return taken;
   }
 
