@@ -193,6 +193,8 @@ export function fyl2x(context: FloatContext, format: FloatFormat, x: Unpacked, y
   }
   if (power) {
     if (top === 0) return packZero(format, y.negative);
+    // Exact, or rounded once; processors call it inexact in any case.
+    context.flags |= FLAG_INEXACT;
     return packProduct(context, format, y, BigInt(top), 0, true);
   }
   // x = m * 2^k with m in [0.7, 1.42): the logarithms of m and 2^k never cancel.
