@@ -34,6 +34,21 @@ export const HELPER_CONTINUE = 3;
 /** As HELPER_CONTINUE, but leaves with EXIT_ARCH. */
 export const HELPER_EXIT_AFTER = 4;
 
+/**
+ * Why translated code was left. Engine.run answers BUDGET, FAULT or ARCH; the others are the engine's own business.
+ * 1 to 4 are what helpers answer.
+ */
+export const EXIT_BUDGET = 0;
+/** A fault: pc at the faulting instruction, details in the arch's cells (or exitDetail of `raise`). */
+export const EXIT_FAULT = 1;
+/** The arch asked to leave (`exit`, `exitAfter`, a helper): exitDetail says why; pc is where to go on or to look. */
+export const EXIT_ARCH = 2;
+export const EXIT_CONTINUE = 3;
+export const EXIT_ARCH_AFTER = 4;
+export const EXIT_LOOKUP = 5;
+export const EXIT_LINK = 6;
+export const EXIT_STOP = 7;
+
 /** (state: byte address of the vCPU's state in memory 1, op: byte address of the op in memory 1) => HELPER_*. */
 export type Helper = (state: number, op: number) => number;
 

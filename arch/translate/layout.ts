@@ -46,7 +46,7 @@ export const CORE_FIELDS = {
 export type CoreField = keyof typeof CORE_FIELDS;
 
 /** Byte offsets of every field of a state. */
-export interface Layout<F extends string = string> {
+export interface Layout<F extends string = CoreField> {
   readonly name: string;
   /** Offset of each field (of its first element). */
   readonly at: { readonly [K in F | CoreField]: number };

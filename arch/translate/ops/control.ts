@@ -1,5 +1,5 @@
 /** Core control flow: direct and computed jumps, compare-and-branch, skips, helpers, exits. */
-import { defineOp, type OpSpec } from "../ir.ts";
+import { defineOp, EXIT_LINK, EXIT_STOP, type OpSpec } from "../ir.ts";
 import { c32, c64, i64 } from "../wasm/expr.ts";
 import { CONDITIONS, conditionOperand } from "./integer.ts";
 
@@ -96,6 +96,11 @@ export const controlOps: readonly OpSpec[] = [
 export const LINK = "engine.link";
 export const STOP = "engine.stop";
 export const engineOps: readonly OpSpec[] = [
-  defineOp({ name: LINK, terminator: "computed", emit: (c) => c.leave(c32(4)), evaluate: (o) => o.leave(4) }),
-  defineOp({ name: STOP, emit: (c) => c.leave(c32(5)), evaluate: (o) => o.leave(5) }),
+  defineOp({
+    name: LINK,
+    terminator: "computed",
+    emit: (c) => c.leave(c32(EXIT_LINK)),
+    evaluate: (o) => o.leave(EXIT_LINK),
+  }),
+  defineOp({ name: STOP, emit: (c) => c.leave(c32(EXIT_STOP)), evaluate: (o) => o.leave(EXIT_STOP) }),
 ];

@@ -9,7 +9,7 @@ import {
   type StoreKind,
 } from "../ir.ts";
 import type { Expr } from "../wasm/code.ts";
-import { i64 } from "../wasm/expr.ts";
+import { i32, i64 } from "../wasm/expr.ts";
 import { indexed, indexedMeaning } from "./integer.ts";
 
 const displaced = (c: EmitContext): Expr => i64.add(c.a.i64, c.imm);
@@ -30,7 +30,7 @@ interface LoadSpec {
 
 const set64 = (d: CellAccess, v: Expr): Expr => d.set64(v);
 const set128 = (d: CellAccess, v: Expr): Expr => d.setV128(v);
-const low32 = (d: CellAccess, v: Expr): Expr => d.set64(i64.extu((w) => (v(w), w.op(0xa7))));
+const low32 = (d: CellAccess, v: Expr): Expr => d.set64(i64.extu(i32.wrap(v)));
 
 const loads: readonly LoadSpec[] = [
   { name: "ldz8", kind: "u8", bits: 8, result: 64, put: set64 },

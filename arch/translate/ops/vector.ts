@@ -28,6 +28,15 @@ const clampUnsigned = (bits: number, x: bigint): bigint => {
   return x < 0n ? 0n : x >= limit ? limit - 1n : x;
 };
 
+const least = (x: bigint, y: bigint): bigint => {
+  if (x < y) return x;
+  return y;
+};
+const most = (x: bigint, y: bigint): bigint => {
+  if (x > y) return x;
+  return y;
+};
+
 type Lane2 = (x: bigint, y: bigint, bits: number) => bigint;
 
 /** Lane-wise integer binaries: opcode for 8, 16, 32, 64-bit lanes (0: there is none), and meaning on unsigned lanes. */
@@ -40,9 +49,9 @@ const integerBinaries: readonly [string, number, number, number, number, Lane2][
   ["sub_sat_u", 115, 147, 0, 0, (x, y, n) => clampUnsigned(n, x - y)],
   ["mul", 0, 149, 181, 213, (x, y) => x * y],
   ["min_s", 118, 150, 182, 0, (x, y, n) => (s(n, x) < s(n, y) ? x : y)],
-  ["min_u", 119, 151, 183, 0, (x, y) => (x < y ? x : y)],
+  ["min_u", 119, 151, 183, 0, least],
   ["max_s", 120, 152, 184, 0, (x, y, n) => (s(n, x) > s(n, y) ? x : y)],
-  ["max_u", 121, 153, 185, 0, (x, y) => (x > y ? x : y)],
+  ["max_u", 121, 153, 185, 0, most],
   ["avgr_u", 123, 155, 0, 0, (x, y) => (x + y + 1n) >> 1n],
   ["eq", 35, 45, 55, 214, (x, y) => (x === y ? -1n : 0n)],
   ["ne", 36, 46, 56, 215, (x, y) => (x !== y ? -1n : 0n)],

@@ -31,7 +31,7 @@ export class FunctionBody {
 
 export class ModuleBuilder {
   readonly #types: FunctionType[] = [];
-  readonly #imports: { module: string; name: string; type?: number; pages?: readonly [number, number] }[] = [];
+  readonly #imports: { module: string; name: string; type?: number; pages?: number }[] = [];
   readonly #functions: (FunctionBody | undefined)[] = [];
   readonly #declared: number[] = [];
   readonly #exports: { name: string; index: number }[] = [];
@@ -45,8 +45,9 @@ export class ModuleBuilder {
     return same >= 0 ? same : this.#types.push(type) - 1;
   }
 
-  importMemory(module: string, name: string, minimum: number, maximum: number): void {
-    this.#imports.push({ module, name, pages: [minimum, maximum] });
+  /** A memory of at least `minimum` pages of 64 KiB, whatever its maximum. */
+  importMemory(module: string, name: string, minimum: number): void {
+    this.#imports.push({ module, name, pages: minimum });
   }
 
   /** Imported functions come before any declared one. */
@@ -104,9 +105,8 @@ export class ModuleBuilder {
         w.name(item.name);
         if (item.pages !== undefined) {
           w.u8(0x02);
-          w.u8(0x01);
-          w.u32(item.pages[0]);
-          w.u32(item.pages[1]);
+          w.u8(0x00);
+          w.u32(item.pages);
         } else {
           w.u8(0x00);
           w.u32(item.type ?? 0);
