@@ -347,17 +347,20 @@ export class Builder implements BlockBuilder {
       for (let at = this.#start[i] ?? 0; at < end; at += WORDS) owners.push(this.#instruction[i] ?? 0);
     }
     for (const target of this.#targets) {
-      const at = this.length;
-      if (at + WORDS > this.words.length) this.#grow();
+      // A stub is entered like a block: a header of no instructions, then the op.
+      if (this.length + 2 * WORDS > this.words.length) this.#grow();
+      const header = this.length;
+      const at = header + WORDS;
       const link = linkable(target.lo, target.hi);
+      this.words.fill(0, header, at);
       this.words[at] = (link ? this.#link : this.#goto) | (target.half << 16);
       // Distance in bytes from the word that names the target.
       this.words[at + 1] = (at - target.word) * 4;
       this.words[at + 2] = target.lo;
       this.words[at + 3] = target.hi;
-      this.words[target.word] = ip + at * 4;
-      this.length += WORDS;
-      owners.push(this.#instructions - 1);
+      this.words[target.word] = ip + header * 4;
+      this.length += 2 * WORDS;
+      owners.push(this.#instructions - 1, this.#instructions - 1);
     }
     return this.length;
   }

@@ -360,7 +360,7 @@ export class Engine {
         // Across a page: the second one may be mapped anew at any time.
         this.u16[stub >> 1] = this.#goto;
       } else if (!from.dead) {
-        this.cache.link(stub - (this.u16[(stub >> 1) + 2] ?? 0), stub, target);
+        this.cache.link(stub - (this.u16[(stub >> 1) + 2] ?? 0), stub - HEADER_BYTES, target);
       }
     }
     return target.count > remaining ? this.#cutTo(vcpu, remaining) : target.ip;
