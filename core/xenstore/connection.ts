@@ -135,7 +135,7 @@ export class Connection implements WatchClient {
     const key = `${path}\0${watch.token}`;
     if (this.#unsentEvents.has(key)) return;
     const payload = joinStrings([path, watch.token]);
-    if (payload.length > XENSTORE.PAYLOAD_MAX) return;
+    if (payload.length > XENSTORE.PAYLOAD_MAX) return; // a token too long for this path: the protocol has no way to tell
     this.#unsentEvents.add(key);
     this.#queue(
       encodeMessage({ type: XS.WATCH_EVENT, reqId: 0, txId: 0, payload }, this.littleEndian),

@@ -1,5 +1,5 @@
 /** XenStore: the store, its service, the ring of a domain, and the client inside the process. */
-export * from "./client.ts";
+export { LocalEvents, type WatchCallback, XenStoreClient, XenStoreOperations, XenStoreTransaction } from "./client.ts";
 export { Connection } from "./connection.ts";
 export * from "./errors.ts";
 export { domainPath } from "./path.ts";
