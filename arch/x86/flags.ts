@@ -97,13 +97,7 @@ export function emitFlags(c: EmitContext): Expr {
                   i32.and(flags.get, c32(~0x800)),
                   i32.or(
                     bit(i32.eq(nibble, c32(15)), 4),
-                    bit(
-                      i64.eq(
-                        i64.shl(i64.add(result.get, c64(1)), shift.get),
-                        c64(0, 0x80000000 | 0),
-                      ),
-                      11,
-                    ),
+                    bit(i64.eq(i64.shl(i64.add(result.get, c64(1)), shift.get), c64(0, 0x80000000 | 0)), 11),
                   ),
                 ),
               ),
@@ -118,10 +112,7 @@ export function emitFlags(c: EmitContext): Expr {
             flags.set(
               i32.or(
                 i32.or(szp, emitCarry(c)),
-                i32.or(
-                  auxiliary(dst(c)),
-                  sign(i64.and(i64.xor(dst(c), src(c)), i64.xor(dst(c), result.get)), 11),
-                ),
+                i32.or(auxiliary(dst(c)), sign(i64.and(i64.xor(dst(c), src(c)), i64.xor(dst(c), result.get)), 11)),
               ),
             ),
           ),
@@ -250,7 +241,7 @@ export function evaluateFlags(ccOp: number, ccDst: bigint, ccSrc: bigint): numbe
     flags = Number(ccSrc & 1n) | ((d & 15n) === 15n ? FLAG.AF : 0) | (d === top - 1n ? FLAG.OF : 0);
   } else if (group === CC_ADD || group === CC_ADC) {
     const a = BigInt.asUintN(bits, d - s - carry);
-    if (a + s + carry >> BigInt(bits) !== 0n) flags |= FLAG.CF;
+    if ((a + s + carry) >> BigInt(bits) !== 0n) flags |= FLAG.CF;
     if (((a ^ s ^ d) & 16n) !== 0n) flags |= FLAG.AF;
     if (((a ^ d) & (s ^ d) & top) !== 0n) flags |= FLAG.OF;
   } else {
@@ -271,13 +262,63 @@ export function evaluateFlags(ccOp: number, ccDst: bigint, ccSrc: bigint): numbe
 
 const FLAG = { CF: 1, PF: 4, AF: 0x10, ZF: 0x40, SF: 0x80, OF: 0x800 };
 
+/** The same from 32-bit halves, without BigInt: for TypeScript at every exit. */
+export function flagsFromHalves(ccOp: number, dLo: number, dHi: number, sLo: number, sHi: number): number {
+  if (ccOp < 4) return sLo & 0x8d5;
+  const group = ccOp & ~3;
+  const bits = 8 << (ccOp & 3);
+  let lo = dLo;
+  let hi = dHi;
+  let flags = 0;
+  if (group < CC_ADD) flags = sLo & (group === CC_RESULT ? 0x801 : 1);
+  else {
+    const carry = (ccOp >> 3) & 1;
+    const below = dHi >>> 0 < sHi >>> 0 || (dHi === sHi && dLo >>> 0 < sLo >>> 0);
+    const equal = dHi === sHi && dLo === sLo;
+    if (below || (carry === 1 && equal)) flags |= 1;
+    // result - src - carry is the first operand of an addition, first - second - borrow the result of a subtraction
+    const differenceLo = (dLo >>> 0) - (sLo >>> 0) - carry;
+    const oLo = differenceLo | 0;
+    const oHi = (dHi - sHi - (differenceLo < 0 ? 1 : 0)) | 0;
+    const sub = (ccOp & 4) !== 0;
+    if (((dLo ^ sLo ^ oLo) & 0x10) !== 0) flags |= 0x10;
+    // a ^ b and a ^ r for a subtraction; a ^ r and b ^ r for an addition (d is r, o is a)
+    const xLo = sub ? (dLo ^ sLo) & (dLo ^ oLo) : (oLo ^ dLo) & (sLo ^ dLo);
+    const xHi = sub ? (dHi ^ sHi) & (dHi ^ oHi) : (oHi ^ dHi) & (sHi ^ dHi);
+    if (bits === 64 ? xHi < 0 : ((xLo >>> (bits - 1)) & 1) === 1) flags |= 0x800;
+    if (sub) {
+      lo = oLo;
+      hi = oHi;
+    }
+  }
+  const top = bits === 64 ? hi >>> 31 : (lo >>> (bits - 1)) & 1;
+  const cut = bits === 64 ? lo : lo << (32 - Math.min(bits, 32));
+  const zero = bits === 64 ? (lo | hi) === 0 : cut === 0;
+  if (group === CC_INC || group === CC_DEC) {
+    const dec = group === CC_DEC;
+    if ((lo & 15) === (dec ? 15 : 0)) flags |= 0x10;
+    const overflow = dec
+      ? bits === 64
+        ? hi === 0x7fffffff && lo === -1
+        : cut >>> (32 - bits) === 2 ** (bits - 1) - 1
+      : bits === 64
+        ? hi === (0x80000000 | 0) && lo === 0
+        : cut === (0x80000000 | 0);
+    if (overflow) flags |= 0x800;
+  }
+  if (zero) flags |= 0x40;
+  if (top) flags |= 0x80;
+  let p = lo & 0xff;
+  p ^= p >> 4;
+  p ^= p >> 2;
+  p ^= p >> 1;
+  if ((p & 1) === 0) flags |= 4;
+  return flags;
+}
+
 /** The oracle's view of the current flags. */
 export function oracleFlags(o: OracleContext): number {
-  return evaluateFlags(
-    Number(o.get(o.at("ccOp"), 32)),
-    o.get(o.at("ccDst"), 64),
-    o.get(o.at("ccSrc"), 64),
-  );
+  return evaluateFlags(Number(o.get(o.at("ccOp"), 32)), o.get(o.at("ccDst"), 64), o.get(o.at("ccSrc"), 64));
 }
 
 /** Whether condition `cc` holds for flags as bits. */

@@ -292,11 +292,7 @@ for (const w of WIDTHS) {
     plain: `neg${w}`,
     emit(c) {
       const x = c.i64(0);
-      return c.seq(
-        x.set(first(c, w)),
-        put(c, w, i64.sub(c64(0), x.get)),
-        setFlags(c, CC_SUB | l, c64(0), x.get),
-      );
+      return c.seq(x.set(first(c, w)), put(c, w, i64.sub(c64(0), x.get)), setFlags(c, CC_SUB | l, c64(0), x.get));
     },
     evaluate(o) {
       const a = S(w, oa(o, w));
@@ -333,14 +329,7 @@ function shifts(w: Width, imm: boolean): void {
               carry.set(i32.and(i32.wrap(i64.shru(r.get, c64(w - 1))), c32(1))),
               r.set(sext(w, i64.shl(r.get, c64(1)))),
               put(c, w, r.get),
-              c
-                .cell("ccSrc")
-                .set64i(
-                  i32.or(
-                    carry.get,
-                    i32.shl(i32.xor(i64.lts(r.get, c64(0)), carry.get), c32(11)),
-                  ),
-                ),
+              c.cell("ccSrc").set64i(i32.or(carry.get, i32.shl(i32.xor(i64.lts(r.get, c64(0)), carry.get), c32(11)))),
             );
           }
           const shift = name === "shr" ? i64.shru : i64.shrs;
@@ -361,19 +350,11 @@ function shifts(w: Width, imm: boolean): void {
             put(c, w, r.get),
           );
         };
-        const run = c.seq(
-          body(),
-          c.cell("ccDst").set64(r.get),
-          c.cell("ccOp").set64i(c32(CC_RESULT | l)),
-        );
+        const run = c.seq(body(), c.cell("ccDst").set64(r.get), c.cell("ccOp").set64i(c32(CC_RESULT | l)));
         const load = x.set(name === "sar" ? first(c, w) : firstUnsigned(c, w));
         if (imm) return c.seq(n.set(c.imm), load, run);
         const zero = put(c, w, x.get);
-        return c.seq(
-          n.set(i64.and(c.b.u8, c64(mask))),
-          load,
-          c.when(i32.eqz(i64.eqz(n.get)), run, zero),
-        );
+        return c.seq(n.set(i64.and(c.b.u8, c64(mask))), load, c.when(i32.eqz(i64.eqz(n.get)), run, zero));
       },
       evaluate(o) {
         const n = imm ? o.imm : o.get(o.b, 8) & BigInt(mask);
@@ -436,14 +417,8 @@ function rotates(w: Width, imm: boolean): void {
           const less = i64.sub(k.get, c64(1));
           const rest = i64.sub(c64(w), k.get);
           return left
-            ? i64.or(
-                i64.or(i64.shl(x.get, k.get), i64.shl(cf, less)),
-                i64.shru(i64.shru(x.get, c64(1)), rest),
-              )
-            : i64.or(
-                i64.or(i64.shru(x.get, k.get), i64.shl(cf, rest)),
-                i64.shl(i64.shl(x.get, c64(1)), rest),
-              );
+            ? i64.or(i64.or(i64.shl(x.get, k.get), i64.shl(cf, less)), i64.shru(i64.shru(x.get, c64(1)), rest))
+            : i64.or(i64.or(i64.shru(x.get, k.get), i64.shl(cf, rest)), i64.shl(i64.shl(x.get, c64(1)), rest));
         };
         const carryOut = (): Expr => {
           if (name === "rol") return i32.wrap(i64.and(r.get, c64(1)));
@@ -510,18 +485,12 @@ function rotates(w: Width, imm: boolean): void {
 
 /** CF and OF replaced in the flags that emitFlags left in i32 local 3. */
 function setRotateFlags(c: EmitContext, carry: Local, overflow: Expr): Expr {
-  return setEflags(
-    c,
-    i32.or(i32.and(c.i32(3).get, c32(~0x801)), i32.or(carry.get, i32.shl(overflow, c32(11)))),
-  );
+  return setEflags(c, i32.or(i32.and(c.i32(3).get, c32(~0x801)), i32.or(carry.get, i32.shl(overflow, c32(11)))));
 }
 
 /** High half of a signed 64 x 64 product; uses i64 local 3. */
 function highSigned(c: EmitContext, x: Expr, y: Expr): Expr {
-  return i64.sub(
-    i64.sub(highUnsigned(c, x, y), i64.and(i64.shrs(x, c64(63)), y)),
-    i64.and(i64.shrs(y, c64(63)), x),
-  );
+  return i64.sub(i64.sub(highUnsigned(c, x, y), i64.and(i64.shrs(x, c64(63)), y)), i64.and(i64.shrs(y, c64(63)), x));
 }
 
 /** High half of an unsigned 64 x 64 product, by 32-bit parts; uses i64 local 3. */
@@ -531,10 +500,7 @@ function highUnsigned(c: EmitContext, x: Expr, y: Expr): Expr {
   const middle = c.i64(3);
   // middle = hi(x) * lo(y) + hi(lo(x) * lo(y)) cannot overflow; then add lo(x) * hi(y) to its low half
   return i64.add(
-    i64.add(
-      i64.mul(hi(x), hi(y)),
-      hi(middle.tee(i64.add(i64.mul(hi(x), lo(y)), hi(i64.mul(lo(x), lo(y)))))),
-    ),
+    i64.add(i64.mul(hi(x), hi(y)), hi(middle.tee(i64.add(i64.mul(hi(x), lo(y)), hi(i64.mul(lo(x), lo(y))))))),
     hi(i64.add(i64.mul(lo(x), hi(y)), lo(middle.get))),
   );
 }
@@ -582,10 +548,7 @@ function wide(w: Width): void {
             x.set(i64.mul(x.get, y.get)),
             rax(c).set64(x.get),
             rdx(c).set64(high.get),
-            flags(
-              signed ? i64.ne(high.get, i64.shrs(x.get, c64(63))) : i64.ne(high.get, c64(0)),
-              x.get,
-            ),
+            flags(signed ? i64.ne(high.get, i64.shrs(x.get, c64(63))) : i64.ne(high.get, c64(0)), x.get),
           );
         }
         return c.seq(
@@ -623,13 +586,8 @@ function wide(w: Width): void {
         const error = raise(c, c32(VECTOR_DE), c32(-1));
         if (w === 64) {
           // the usual case: the dividend fits 64 bits; else the helper whose index is in lo
-          const usual = signed
-            ? i64.eq(rdx(c).i64, i64.shrs(n.get, c64(63)))
-            : i64.eqz(rdx(c).i64);
-          const minimum = i32.and(
-            i64.eq(n.get, c64(0, 0x80000000 | 0)),
-            i64.eq(d.get, c64(-1)),
-          );
+          const usual = signed ? i64.eq(rdx(c).i64, i64.shrs(n.get, c64(63))) : i64.eqz(rdx(c).i64);
+          const minimum = i32.and(i64.eq(n.get, c64(0, 0x80000000 | 0)), i64.eq(d.get, c64(-1)));
           return c.seq(
             n.set(rax(c).i64),
             d.set(c.a.i64),
@@ -740,10 +698,7 @@ function bits(w: 16 | 32 | 64): void {
           if (w === 16) {
             // counts above 16 are undefined by the manuals: the 48-bit chain destination, source, destination
             const chain = left
-              ? i64.or(
-                  i64.shl(x.get, c64(32)),
-                  i64.or(i64.shl(fill.get, c64(16)), x.get),
-                )
+              ? i64.or(i64.shl(x.get, c64(32)), i64.or(i64.shl(fill.get, c64(16)), x.get))
               : i64.or(x.get, i64.or(i64.shl(fill.get, c64(16)), i64.shl(x.get, c64(32))));
             body = left
               ? c.seq(
@@ -785,12 +740,7 @@ function bits(w: 16 | 32 | 64): void {
                   c,
                   CC_RESULT | l,
                   r.get,
-                  i64.extu(
-                    i32.or(
-                      carry.get,
-                      i32.shl(i64.lts(i64.xor(r.get, sext(w, x.get)), c64(0)), c32(11)),
-                    ),
-                  ),
+                  i64.extu(i32.or(carry.get, i32.shl(i64.lts(i64.xor(r.get, sext(w, x.get)), c64(0)), c32(11)))),
                 ),
               ),
             ),
@@ -929,9 +879,7 @@ for (const kind of KINDS) {
           if (w === 16) return c.seq(before, c.when(value, c.d.set16(c.a.i64)));
           return c.seq(
             before,
-            w === 64
-              ? c.d.set64(select(c.a.i64, c.d.i64, value))
-              : c.d.set64(select(c.a.u32, c.d.u32, value)),
+            w === 64 ? c.d.set64(select(c.a.i64, c.d.i64, value)) : c.d.set64(select(c.a.u32, c.d.u32, value)),
           );
         },
         evaluate(o) {
@@ -976,12 +924,7 @@ for (const w of WIDTHS) {
         flags: "set",
         terminator: "branch",
         ...(imm ? { extra: true } : {}),
-        emit: (c) =>
-          c.seq(
-            load(c),
-            setFlags(c, CC_SUB | l, x(c).get, y(c).get),
-            c.branch(compare(x(c).get, y(c).get)),
-          ),
+        emit: (c) => c.seq(load(c), setFlags(c, CC_SUB | l, x(c).get, y(c).get), c.branch(compare(x(c).get, y(c).get))),
         evaluate(o) {
           oflags(o, CC_SUB | l, S(w, oa(o, w)), S(w, oy(o)));
           o.branch(conditionHolds(COND_NAMES.indexOf(cc), oracleFlags(o)));
@@ -1045,10 +988,7 @@ ops.push(
     flags: "update",
     plain: "drop",
     emit: (c) =>
-      c.seq(
-        emitFlags(c),
-        setEflags(c, i32.or(i32.and(c.hi, c.lo), i32.and(c.i32(3).get, i32.xor(c.lo, c32(-1))))),
-      ),
+      c.seq(emitFlags(c), setEflags(c, i32.or(i32.and(c.hi, c.lo), i32.and(c.i32(3).get, i32.xor(c.lo, c32(-1)))))),
     evaluate: (o) => oeflags(o, (o.hi & o.lo) | (oracleFlags(o) & ~o.lo)),
   },
   {
@@ -1092,11 +1032,7 @@ const rsp = (c: EmitContext) => c.cell("gpr", RSP);
 /** Pushes a 64-bit value kept in i64 local 1. */
 const push = (c: EmitContext): Expr => {
   const sp = c.i64(0);
-  return c.seq(
-    sp.set(i64.sub(rsp(c).i64, c64(8))),
-    c.store(64, sp.get, c.i64(1).get),
-    rsp(c).set64(sp.get),
-  );
+  return c.seq(sp.set(i64.sub(rsp(c).i64, c64(8))), c.store(64, sp.get, c.i64(1).get), rsp(c).set64(sp.get));
 };
 const opush = (o: OracleContext, value: bigint): void => {
   const at = o.at("gpr", RSP);
@@ -1160,11 +1096,7 @@ ops.push(
     name: "x.ret",
     terminator: "computed",
     emit: (c) =>
-      c.seq(
-        c.i64(0).set(c.load("u64", rsp(c).i64)),
-        rsp(c).set64(i64.add(rsp(c).i64, c.imm)),
-        c.jumpTo(c.i64(0).get),
-      ),
+      c.seq(c.i64(0).set(c.load("u64", rsp(c).i64)), rsp(c).set64(i64.add(rsp(c).i64, c.imm)), c.jumpTo(c.i64(0).get)),
     evaluate: (o) => {
       const at = o.at("gpr", RSP);
       const sp = o.get(at, 64);
@@ -1178,10 +1110,7 @@ ops.push(
     name: "x.step",
     emit: (c) =>
       c.d.set64(
-        i64.add(
-          c.d.i64,
-          i64.exts(select(i32.sub(c32(0), c.lo), c.lo, i32.and(c.cell("rflags").i32, c32(0x400)))),
-        ),
+        i64.add(c.d.i64, i64.exts(select(i32.sub(c32(0), c.lo), c.lo, i32.and(c.cell("rflags").i32, c32(0x400))))),
       ),
     evaluate: (o) => {
       const down = (o.get(o.at("rflags"), 32) & 0x400n) !== 0n;
@@ -1198,11 +1127,7 @@ ops.push(
   {
     // #GP(0) where a + imm is not a multiple of 16 (SSE's aligned memory operands)
     name: "x.aligned16",
-    emit: (c) =>
-      c.when(
-        i32.and(i32.add(c.a.i32, c.lo), c32(15)),
-        raise(c, c32(VECTOR_GP), c32(0)),
-      ),
+    emit: (c) => c.when(i32.and(i32.add(c.a.i32, c.lo), c32(15)), raise(c, c32(VECTOR_GP), c32(0))),
     evaluate: (o) => {
       if (((Number(o.get(o.a, 32)) + o.lo) & 15) !== 0) oraise(o, VECTOR_GP, 0);
     },

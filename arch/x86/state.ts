@@ -35,6 +35,8 @@ export const STATE = defineLayout("x86", {
   cr0: 8,
   cr2: 8,
   cr3: 8,
+  /** Physical address of the top page table by mmu index (paging.ts). */
+  root: [8, 4],
   cr4: 8,
   cr8: 8,
   efer: 8,

@@ -28,10 +28,10 @@ import {
 import * as alu from "./lift/alu.ts";
 import { type Lifter, operandFlags, type X86Entry } from "./lift/context.ts";
 import * as control from "./lift/control.ts";
+import { addFpu } from "./lift/fpu.ts";
 import * as move from "./lift/move.ts";
 import { addSimd } from "./lift/simd.ts";
 import * as system from "./lift/system.ts";
-import { addFpu } from "./lift/fpu.ts";
 
 /** Builds entries and puts them into the table. */
 export class TableBuilder {
@@ -40,7 +40,15 @@ export class TableBuilder {
   /** An entry of an operand specification. */
   entry(name: string, operands: string, lift: Lifter, flags = 0): X86Entry {
     const parsed = operandFlags(operands);
-    return { name, operands, modrm: parsed.modrm, immediate: parsed.immediate, flags: parsed.flags | flags, lift, group: null };
+    return {
+      name,
+      operands,
+      modrm: parsed.modrm,
+      immediate: parsed.immediate,
+      flags: parsed.flags | flags,
+      lift,
+      group: null,
+    };
   }
 
   /** A group entry; `forms` are indexed by ModRM.reg (0-7 memory, 8-15 register forms, 16.. whole ModRM bytes C0-FF). */
@@ -53,7 +61,12 @@ export class TableBuilder {
   }
 
   /** Puts an entry at an opcode, for every mandatory prefix or for the ones given. */
-  put(map: number, opcode: number, entry: X86Entry | null, prefixes: readonly number[] = [PP_NONE, PP_66, PP_F3, PP_F2]): void {
+  put(
+    map: number,
+    opcode: number,
+    entry: X86Entry | null,
+    prefixes: readonly number[] = [PP_NONE, PP_66, PP_F3, PP_F2],
+  ): void {
     for (const pp of prefixes) this.table[(map << 10) | (pp << 8) | opcode] = entry;
   }
 
@@ -156,11 +169,7 @@ function arithmetic(t: TableBuilder): void {
   t.two(0xb1, "cmpxchg", "Ev Gv", alu.cmpxchg, F_LOCK);
   t.two(0xc0, "xadd", "Eb Gb", alu.xadd, F_LOCK);
   t.two(0xc1, "xadd", "Ev Gv", alu.xadd, F_LOCK);
-  t.put(
-    MAP_0F,
-    0xc7,
-    t.group("group 9", [null, t.entry("cmpxchg8b", "Mq", alu.cmpxchgWide, F_LOCK)]),
-  );
+  t.put(MAP_0F, 0xc7, t.group("group 9", [null, t.entry("cmpxchg8b", "Mq", alu.cmpxchgWide, F_LOCK)]));
 }
 
 function movement(t: TableBuilder): void {

@@ -304,7 +304,7 @@ export const cmpxchg: Lifter = (x, i) => {
   const size = i.size;
   const l = LOG2[size]!;
   const g = x.readG(i, size);
-  let old = x.temp();
+  const old = x.temp();
   if (i.mod !== 3) {
     x.address(i);
     x.loadForWrite(size, old);

@@ -5,10 +5,10 @@
  * two cells; otherwise it works out the condition from the lazy flags. A negated condition swaps the targets.
  */
 import type { Instruction } from "../decode.ts";
+import { SEG_FS } from "../decode.ts";
 import { COND_B, COND_BE, COND_L, COND_LE, COND_NAMES, COND_S, COND_Z } from "../flags.ts";
 import { family, id, LOG2 } from "../opset.ts";
-import { gpr, RAX, RCX, RDI, RSI, segmentBase, STATE } from "../state.ts";
-import { SEG_FS } from "../decode.ts";
+import { gpr, RAX, RCX, RDI, RSI, STATE, segmentBase } from "../state.ts";
 import { FLAGS_SUB, HELPER_STRING, type LiftContext, type Lifter } from "./context.ts";
 import { conditionCell, conditionOps } from "./move.ts";
 
@@ -24,7 +24,8 @@ for (const w of [8, 16, 32, 64]) {
   for (const immediate of [false, true]) {
     const i = immediate ? "i" : "";
     const compare = Array.from({ length: 8 }, () => 0);
-    for (const cc of [COND_B, COND_Z, COND_BE, COND_L, COND_LE]) compare[cc >> 1] = id(`x.jcmp${w}${i}.${COND_NAMES[cc]}`);
+    for (const cc of [COND_B, COND_Z, COND_BE, COND_L, COND_LE])
+      compare[cc >> 1] = id(`x.jcmp${w}${i}.${COND_NAMES[cc]}`);
     FUSION.set(id(`x.cmp${w}${i}`), { immediate, branch: compare });
     const test = Array.from({ length: 8 }, () => 0);
     test[COND_Z >> 1] = id(`x.jtest${w}${i}.z`);

@@ -1,0 +1,59 @@
+/**
+ * The lifter: guest bytes of one page to one block of IR.
+ *
+ * A block ends at a control transfer, a system instruction, a repeated string instruction, the engine's limit, or the page's end. An
+ * instruction that cannot be decoded becomes the exception it raises; what lies before it runs first.
+ */
+import type { Lift } from "../../translate/ir.ts";
+import { LIFT_DONE, LIFT_TRUNCATED, type OpSet } from "../../translate/ir.ts";
+import { DECODE_MORE, DECODE_OK, DECODE_TOO_LONG, decode, Instruction, MAX_LENGTH } from "../decode.ts";
+import { X86_OPSET } from "../opset.ts";
+import { VECTOR_GP } from "../state.ts";
+import { X86_TABLE } from "../table.ts";
+import { FLAGS_UNKNOWN, LiftContext, type X86Entry } from "./context.ts";
+
+/** Makes the lifter of an engine; the engine's op numbers must be those of opset.ts. */
+export function makeLift(ops: OpSet): Lift {
+  if (ops.list.length !== X86_OPSET.list.length || ops.id("x.raise") !== X86_OPSET.id("x.raise")) {
+    throw new Error("the engine's operations are not those of the x86 library");
+  }
+  const x = new LiftContext();
+  const i = new Instruction<X86Entry>();
+  return (source, builder) => {
+    x.b = builder;
+    x.flags = FLAGS_UNKNOWN;
+    i.bits = source.mode === 0 ? 64 : source.mode === 1 ? 32 : 16;
+    let at = source.start;
+    let pcLo = source.pcLo | 0;
+    let pcHi = source.pcHi | 0;
+    for (let n = 0; n < source.maxInstructions; n++) {
+      const result = decode(X86_TABLE, source.bytes, at, source.end, i);
+      if (result === DECODE_MORE) {
+        if (n === 0) return LIFT_TRUNCATED;
+        break;
+      }
+      const length = result === DECODE_OK ? i.length : result === DECODE_TOO_LONG ? MAX_LENGTH : 1;
+      x.start();
+      builder.instruction(pcLo, pcHi, length);
+      x.pcLo = pcLo;
+      x.pcHi = pcHi;
+      const sum = (pcLo >>> 0) + length;
+      x.nextLo = sum | 0;
+      x.nextHi = (pcHi + (sum > 0xffffffff ? 1 : 0)) | 0;
+      const lift = result === DECODE_OK ? i.entry!.lift : null;
+      if (lift === null) {
+        if (result === DECODE_TOO_LONG) x.raise(VECTOR_GP, 0);
+        else x.undefined();
+        return LIFT_DONE;
+      }
+      lift(x, i);
+      if (builder.ended) return LIFT_DONE;
+      pcLo = x.nextLo;
+      pcHi = x.nextHi;
+      at += length;
+      if (at >= source.end) break;
+    }
+    builder.fallThrough(pcLo, pcHi);
+    return LIFT_DONE;
+  };
+}
