@@ -10,7 +10,7 @@
 var NEEDED = 24;
 
 function fail(error) {
-  console.error("hookvisor: " + (process.env.HOOKVISOR_DEBUG ? error.stack : error.message));
+  console.error("hookvisor:", process.env.HOOKVISOR_DEBUG ? error.stack : error.message);
   process.exitCode = 1;
 }
 

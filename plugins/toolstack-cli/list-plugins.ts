@@ -1,0 +1,53 @@
+/** `hookvisor list-plugins`: every plugin, where it is from, what it provides; with --hooks the table of the core's hooks. */
+import { type Hypervisor, hookTable, providers } from "hookvisor";
+import type { ToolstackHooks } from "./hooks.ts";
+import { table } from "./units.ts";
+
+/** Keys by plugin, each with the kind of thing. */
+function provisions(
+  hypervisor: Hypervisor,
+  toolstack: ToolstackHooks,
+): readonly { plugin: string; what: string; key: string }[] {
+  const { scheduler, deviceType, arch, governor } = hypervisor.hooks;
+  return [
+    ...providers(scheduler).map((p) => ({ ...p, what: "scheduler" })),
+    ...providers(deviceType).map((p) => ({ ...p, what: "device" })),
+    ...providers(arch).map((p) => ({ ...p, what: "guest type" })),
+    ...providers(governor).map((p) => ({ ...p, what: "governor" })),
+    ...providers(toolstack.command).map((p) => ({ ...p, what: "command" })),
+    ...providers(toolstack.image).map((p) => ({ ...p, what: "image" })),
+    ...providers(toolstack.configKey).map((p) => ({ ...p, what: "config key" })),
+  ];
+}
+
+/** The text to print. */
+export function listPlugins(
+  hypervisor: Hypervisor,
+  toolstack: ToolstackHooks,
+  options: { readonly hooks: boolean; readonly json: boolean },
+): string {
+  const all = provisions(hypervisor, toolstack);
+  const plugins = hypervisor.plugins.map(({ plugin, source }) => ({
+    name: plugin.name,
+    source,
+    description: plugin.description ?? "",
+    provides: all.filter((p) => p.plugin === plugin.name).map(({ what, key }) => `${what} ${key}`),
+  }));
+  if (options.json) return `${JSON.stringify(options.hooks ? { plugins, hooks: hookTable } : { plugins }, null, 2)}\n`;
+  const rows = plugins.map((p) => [p.name, summary(p.provides), p.source, p.description]);
+  let text = table([["PLUGIN", "PROVIDES", "FROM", "DESCRIPTION"], ...rows]);
+  if (options.hooks)
+    text += `\n${table([["HOOK", "KIND", "ARGUMENTS", "CALLED WHEN"], ...Object.entries(hookTable).map(([name, f]) => [name, f.kind, f.args, f.when])])}`;
+  return text;
+}
+
+/** `scheduler credit, images hello busy`. */
+function summary(provides: readonly string[]): string {
+  const kinds = new Map<string, string[]>();
+  for (const one of provides) {
+    const at = one.lastIndexOf(" ");
+    const kind = one.slice(0, at);
+    kinds.set(kind, [...(kinds.get(kind) ?? []), one.slice(at + 1)]);
+  }
+  return [...kinds].map(([kind, keys]) => `${kind}${keys.length > 1 ? "s" : ""} ${keys.join(" ")}`).join(", ");
+}

@@ -1,0 +1,48 @@
+/** Durations and counts as people write them on the command line, and back. Errors are sentences for an option's value. */
+
+const NS: Readonly<Record<string, number>> = {
+  ns: 1,
+  us: 1e3,
+  ms: 1e6,
+  s: 1e9,
+  m: 60e9,
+  min: 60e9,
+  h: 3600e9,
+  "": 1e9,
+};
+
+/** `64s`, `500ms`, `1.5s`; without a unit seconds. Nanoseconds, or null: no duration above zero. */
+export function parseDuration(text: string): number | null {
+  const match = /^([0-9]+(?:\.[0-9]+)?)\s*(ns|us|ms|s|min|m|h|)$/.exec(text.trim());
+  if (match === null) return null;
+  const value = Math.round(Number(match[1]) * NS[match[2]!]!);
+  return Number.isSafeInteger(value) && value > 0 ? value : null;
+}
+
+/** A duration for people: the largest unit in which it is at least 1, three decimals at most. */
+export function formatDuration(ns: number): string {
+  for (const [unit, size] of [
+    ["s", 1e9],
+    ["ms", 1e6],
+    ["us", 1e3],
+  ] as const)
+    if (ns >= size) return `${Number((ns / size).toFixed(3))} ${unit}`;
+  return `${ns} ns`;
+}
+
+/** Rows of text in columns; the first row is the head; numbers to the right. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  const right = widths.map((_, column) =>
+    rows.slice(1).every((row) => /^[-+]?[0-9.]+( ?[a-zµ%]+)?$/.test(row[column] ?? "")),
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => (right[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+        .join("  ")
+        .trimEnd(),
+    )
+    .map((line) => `${line}\n`)
+    .join("");
+}
