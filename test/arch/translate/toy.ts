@@ -12,12 +12,12 @@ import {
   c64,
   defineLayout,
   defineOp,
-  type Helper,
   HELPER_CONTINUE,
   HELPER_EXIT,
   HELPER_EXIT_AFTER,
   HELPER_FAULT,
   HELPER_NEXT,
+  type Helper,
   I32,
   I64,
   i32,
@@ -217,17 +217,11 @@ function emitWalk(w: WalkEmitter): void {
   const page = w.local(I64);
   const frame = w.local(I64);
   const bits = w.local(I32);
-  const fault = w.seq(
-    w.cell("faultAddress").set64(w.va),
-    w.cell("faultAccess").set32i(w.access),
-    w.answer(1),
-  );
+  const fault = w.seq(w.cell("faultAddress").set64(w.va), w.cell("faultAccess").set32i(w.access), w.answer(1));
   w.write(
     page.set(i64.shru(w.va, c64(12))),
     w.when(i64.geu(page.get, w.cell("pages").u32), fault),
-    entry.set(
-      w.physical64(i32.add(i32.shl(w.cell("root").i32, c32(12)), i32.wrap(i64.shl(page.get, c64(3))))),
-    ),
+    entry.set(w.physical64(i32.add(i32.shl(w.cell("root").i32, c32(12)), i32.wrap(i64.shl(page.get, c64(3)))))),
     bits.set(i32.wrap(i64.and(entry.get, c64(7)))),
     // Reads need bit 0, writes 1, fetches 2: the bit of the access kind.
     w.when(i32.eqz(i32.and(i32.shru(bits.get, w.access), c32(1))), fault),
