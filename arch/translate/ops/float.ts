@@ -89,6 +89,7 @@ function conversionOps(): OpSpec[] {
   /** A 64-bit integer as a single, rounded once. */
   const single = (x: bigint): number => {
     const near = Math.fround(Number(x));
+    if (Number.isSafeInteger(Number(x))) return near;
     // Number(x) rounds to 53 bits first; a tie that this made is settled by the exact distances.
     const candidates = [near, Math.fround(near * (1 - 2 ** -24)), Math.fround(near * (1 + 2 ** -23))];
     const distance = (c: number): bigint => (BigInt(c) > x ? BigInt(c) - x : x - BigInt(c));
