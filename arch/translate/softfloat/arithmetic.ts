@@ -11,6 +11,7 @@ import {
   bitLength,
   FLAG_DENORMAL,
   FLAG_DIVIDE_BY_ZERO,
+  FLAG_INEXACT,
   FLAG_INVALID,
   type FloatContext,
   type FloatFormat,
@@ -250,7 +251,11 @@ export function scaleValues(context: FloatContext, format: FloatFormat, a: Unpac
   else if (b.kind === "finite") {
     amount = Number(roundShift(b.significand, -b.exponent, false, false, ROUND_TO_ZERO).value);
   }
-  return packExact(context, format, a.negative, a.exponent + (b.negative ? -amount : amount), a.significand);
+  const bits = packExact(context, format, a.negative, a.exponent + (b.negative ? -amount : amount), a.significand);
+  const magnitude = bits & format.magnitudeMask;
+  // Nothing is left of a trapped result that not even a wrapped exponent can hold: x87 calls that inexact.
+  if (magnitude === 0n || magnitude === packInfinity(format, false)) context.flags |= FLAG_INEXACT;
+  return bits;
 }
 
 /** Splits a into its exponent (as a number) and its significand in [1, 2) (x87 FXTRACT). */

@@ -92,8 +92,8 @@ export function roundPack(
     if (context.unmasked & FLAG_OVERFLOW) {
       const wrapped = leading - wrap;
       if (wrapped <= format.maxExponent) return deliver(context, format, negative, wrapped, unbounded);
-      // Beyond what wrapping can reach (FSCALE only).
-      context.flags |= FLAG_INEXACT;
+      // Beyond what wrapping can reach: FSCALE, and conversions to narrower formats.
+      if (unbounded.inexact) context.flags |= FLAG_INEXACT;
       context.roundedUp = true;
       return packInfinity(format, negative);
     }
@@ -107,7 +107,7 @@ export function roundPack(
     context.flags |= FLAG_UNDERFLOW;
     const wrapped = leading + wrap;
     if (wrapped >= format.minExponent) return deliver(context, format, negative, wrapped, unbounded);
-    context.flags |= FLAG_INEXACT;
+    if (unbounded.inexact) context.flags |= FLAG_INEXACT;
     context.roundedUp = false;
     return packZero(format, negative);
   }

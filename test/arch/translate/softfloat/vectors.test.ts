@@ -10,7 +10,10 @@ import {
   parseVector,
   softOutcome,
 } from "../../../tools/softfloat-vectors/cases.ts";
-import { hostCpu } from "../../../tools/softfloat-vectors/host.ts";
+import { hostCpu, recordedVendor } from "../../../tools/softfloat-vectors/host.ts";
+
+/** The host lacks the instruction (FMA, SSE4.1). */
+const SIGILL = 4;
 
 const recorded = readFileSync(new URL("../../../fixtures/softfloat/vectors.txt", import.meta.url), "utf8")
   .split("\n")
@@ -34,12 +37,15 @@ describe("this host's CPU", () => {
   it.skipIf(host === undefined)("agrees on fresh random cases", () => {
     const seed = Date.now() % 2 ** 31;
     const wrong: string[] = [];
-    for (const op of Object.keys(OPERATIONS)) {
+    for (const [op, { kind }] of Object.entries(OPERATIONS)) {
+      // How far FPREM reduces, and such, is each vendor's own.
+      if (kind === "x87" && !recordedVendor()) continue;
       const cases = makeCases(op, seed, 150);
       const answers = host?.run(cases.map(hostRequest)) ?? [];
       cases.forEach((test, index) => {
         const answer = answers[index];
         if (answer === undefined) throw new Error("an answer is missing");
+        if (answer.signal === SIGILL) return;
         const text = difference(test, hostOutcome(test, answer), softOutcome(test));
         if (text !== undefined) wrong.push(`seed ${seed}: ${text}`);
       });
