@@ -108,7 +108,7 @@ static void grant_attempts(void) {
   hypercall(__HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, &mapped, 1);
   print("map a good one: status %d\n", mapped.status);
   print("withdraw it while mapped: %s\n", grant_withdraw(10) ? "done" : "refused");
-  UNMAP("unmap it at another address", .host_addr = (u64)page, .handle = mapped.handle);
+  UNMAP("unmap it at another address", .host_addr = (u64)grant_table, .handle = mapped.handle);
   u64 table, *entry = entry_of(window, &table);
   got("map the granted frame once more by hand", map_frame(page, own, PTE_FLAGS));
   got("pin the granted frame", mmuext_one(MMUEXT_PIN_L1_TABLE, own));

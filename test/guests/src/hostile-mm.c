@@ -21,7 +21,8 @@ static void bad_pointers(void *pointer, const char *name) {
   TRY("set_trap_table", __HYPERVISOR_set_trap_table, pointer);
   TRY("multicall", __HYPERVISOR_multicall, pointer, 1);
   TRY("xen_version", __HYPERVISOR_xen_version, XENVER_extraversion, pointer);
-  TRY("memory_op", __HYPERVISOR_memory_op, XENMEM_decrease_reservation, pointer);
+  TRY("decrease_reservation", __HYPERVISOR_memory_op, XENMEM_decrease_reservation, pointer);
+  TRY("memory_map", __HYPERVISOR_memory_op, XENMEM_memory_map, pointer);
   TRY("sched_op", __HYPERVISOR_sched_op, SCHEDOP_shutdown, pointer);
   TRY("event_channel_op", __HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, pointer);
   TRY("grant_table_op", __HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, pointer, 1);
@@ -66,8 +67,9 @@ static void page_tables(void) {
   u64 foreign = option("foreign", find_frame(1, 1ul << 20, 1));
   if (foreign != 0) map_attempts("a frame of another domain", foreign, PTE_FLAGS);
   else print("map a frame of another domain: there is none\n");
-  u64 nobody = find_frame(1, 1ul << 20, 0);
-  if (nobody != 0) map_attempts("a frame that is nobody's", nobody, PTE_FLAGS);
+  u64 nobody = find_frame(0x1000, 1ul << 20, 0);
+  if (nobody == 0) print("map a frame that is nobody's: there is none\n");
+  else map_attempts("a frame that is nobody's", nobody, PTE_FLAGS);
   map_attempts("a frame beyond memory", unreachable, PTE_FLAGS);
   map_attempts("a page table, writable", table, PTE_FLAGS);
   map_attempts("the root page table, writable", root, PTE_FLAGS);

@@ -1,7 +1,8 @@
 /*
  * hostile-rings: wild indices in the console and XenStore rings, and messages that break XenStore's rules. It prints by
- * console_io, since it spoils its own console ring; `attack=N` does one attack only. Afterwards it asks for the store's
- * connection anew where the store offers that, and shows whether it answers.
+ * console_io where it may, since it spoils its own console ring (and mends it before it prints). After an attack on the
+ * store's ring it asks for the connection anew where the store offers that, and shows whether it answers; where it does not,
+ * `attack=N` shows one attack each.
  */
 #include "../lib/guest.h"
 
@@ -28,62 +29,30 @@ static void raw_message(u32 type, u32 length, u32 sent) {
   notify();
 }
 
-static void reconnect(void) {
+/* Whether the store answers again. */
+static int reconnect(void) {
   volatile struct xenstore_domain_interface *ring = xs_ring();
   if (!(ring->server_features & XENSTORE_SERVER_FEATURE_RECONNECTION)) {
     print("reconnect: the store does not offer it\n");
-    return;
+    return 0;
   }
   ring->connection = XENSTORE_RECONNECT;
   notify();
   for (int tries = 0; ring->connection != XENSTORE_CONNECTED; tries++) {
     if (tries == 20) {
       print("reconnect: no answer\n");
-      return;
+      return 0;
     }
     settle();
   }
   print("reconnect: done, ring error %u\n", ring->error);
   int result = xs_read("domid");
   print("the store answers: %s\n", result == 0 ? "yes" : xs_answer);
+  return 1;
 }
 
 static void store_attacks(long only) {
   volatile struct xenstore_domain_interface *ring = xs_ring();
-  if (only == 0 || only == 1) {
-    raw_message(XS_READ, 4097, 0);
-    show_ring("payload of 4097 bytes");
-    reconnect();
-  }
-  if (only == 0 || only == 2) {
-    raw_message(XS_WRITE, 0xffffffffu, 0);
-    show_ring("payload of 4294967295 bytes");
-    reconnect();
-  }
-  if (only == 0 || only == 3) {
-    ring->req_prod = ring->req_cons + XENSTORE_RING_SIZE + 1;
-    notify();
-    show_ring("request producer too far");
-    reconnect();
-  }
-  if (only == 0 || only == 4) {
-    ring->req_cons += 0x40000000;
-    notify();
-    show_ring("request consumer moved by us");
-    reconnect();
-  }
-  if (only == 0 || only == 5) {
-    ring->rsp_cons = ring->rsp_prod + 5;
-    raw_message(XS_READ, 6, 6);
-    show_ring("response consumer beyond the producer");
-    reconnect();
-  }
-  if (only == 0 || only == 6) {
-    ring->rsp_prod += 0x10000000;
-    raw_message(XS_READ, 6, 6);
-    show_ring("response producer moved by us");
-    reconnect();
-  }
   if (only == 0 || only == 7) {
     int result = xs_request_1(99, 0, "x");
     print("request that is none: %s\n", result == 0 ? "accepted" : xs_answer);
@@ -96,6 +65,40 @@ static void store_attacks(long only) {
     print("path of 4095 characters: %s\n", result == 0 ? "accepted" : xs_answer);
     result = xs_request(XS_WRITE, 0, 1, (const char *const[]){"no-zero"}, 7);
     print("write without a value's place: %s\n", result == 0 ? "accepted" : xs_answer);
+  }
+  if (only == 0 || only == 1) {
+    raw_message(XS_READ, 4097, 0);
+    show_ring("payload of 4097 bytes");
+    if (!reconnect()) return;
+  }
+  if (only == 0 || only == 2) {
+    raw_message(XS_WRITE, 0xffffffffu, 0);
+    show_ring("payload of 4294967295 bytes");
+    if (!reconnect()) return;
+  }
+  if (only == 0 || only == 3) {
+    ring->req_prod = ring->req_cons + XENSTORE_RING_SIZE + 1;
+    notify();
+    show_ring("request producer too far");
+    if (!reconnect()) return;
+  }
+  if (only == 0 || only == 4) {
+    ring->req_cons += 0x40000000;
+    notify();
+    show_ring("request consumer moved by us");
+    if (!reconnect()) return;
+  }
+  if (only == 0 || only == 5) {
+    ring->rsp_cons = ring->rsp_prod + 5;
+    raw_message(XS_READ, 6, 6);
+    show_ring("response consumer beyond the producer");
+    if (!reconnect()) return;
+  }
+  if (only == 0 || only == 6) {
+    ring->rsp_prod += 0x10000000;
+    raw_message(XS_READ, 6, 6);
+    show_ring("response producer moved by us");
+    if (!reconnect()) return;
   }
 }
 
@@ -119,7 +122,7 @@ static void console_attacks(long only) {
 }
 
 int guest_main(void) {
-  console_choose(CONSOLE_IO);
+  if (hypercall(__HYPERVISOR_console_io, CONSOLEIO_write, 0, "") == 0) console_choose(CONSOLE_IO);
   events_start();
   long only = option("attack", 0);
   if (start_info->console.domU.mfn != 0) console_attacks(only);
