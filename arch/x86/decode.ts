@@ -163,7 +163,7 @@ export function decode<Entry extends OpcodeEntry>(
   limit: number,
   out: Instruction<Entry>,
 ): number {
-  const end = at + MAX_LENGTH < limit ? at + MAX_LENGTH : limit;
+  const end = Math.min(at + MAX_LENGTH, limit);
   const short = limit - at < MAX_LENGTH ? DECODE_MORE : DECODE_TOO_LONG;
   const long = out.bits === 64;
   let p = at;

@@ -57,7 +57,8 @@ export class TableBuilder {
   }
   /** The same forms for memory and register. */
   both(name: string, forms: readonly (X86Entry | null)[]): X86Entry {
-    return this.group(name, [...forms, ...forms]);
+    const eight = Array.from({ length: 8 }, (_, n) => forms[n] ?? null);
+    return this.group(name, [...eight, ...eight]);
   }
 
   /** Puts an entry at an opcode, for every mandatory prefix or for the ones given. */
@@ -235,7 +236,7 @@ function movement(t: TableBuilder): void {
   t.two(0xbe, "movsx", "Gv Eb", move.extend(true, 1));
   t.two(0xbf, "movsx", "Gv Ew", move.extend(true, 2));
   t.put(MAP_0F, 0xc3, t.entry("movnti", "My Gy", move.movnti), [PP_NONE]);
-  t.two(0x0d, "prefetch", "Ev", move.ignored);
+  t.two(0x0d, "prefetch", "Mv", move.ignored);
   // 18 to 1F: prefetches and hints, the operand unused (endbr64 among them)
   for (let n = 0x18; n < 0x20; n++) t.two(n, "nop", "Ev", move.ignored);
 }
@@ -365,7 +366,7 @@ function group15(t: TableBuilder, memory: readonly (X86Entry | null)[]): void {
   const forms: (X86Entry | null)[] = [...memory];
   while (forms.length < 8) forms.push(null);
   forms.push(null, null, null, null, null, fence, fence, fence);
-  t.put(MAP_0F, 0xae, t.group("group 15", forms), [PP_NONE, PP_66]);
+  t.put(MAP_0F, 0xae, t.group("group 15", forms), [PP_NONE]);
   const bases: (X86Entry | null)[] = Array.from({ length: 8 }, () => null);
   bases.push(
     t.entry("rdfsbase", "Ry", system.baseAccess(false, SEG_FS)),

@@ -329,7 +329,8 @@ export const cmpxchg: Lifter = (x, i) => {
   }
   if (size >= 4) x.emit(SELZ64, gpr(RAX), equal, old);
   else {
-    x.emit(SELNZ64, old, equal, accumulator);
+    // equal: what the accumulator holds now, which may be the destination
+    x.emit(SELNZ64, old, equal, gpr(RAX));
     x.move(size, gpr(RAX), old);
   }
   x.flags = FLAGS_SUB;

@@ -240,6 +240,9 @@ export const enter: Lifter = (x, i) => {
     x.at(frame, -size * level);
     x.store(size, frame);
   }
+  // the new top must be writable too (SDM, ENTER)
+  x.at(frame, -(size * level + i.immLo));
+  x.loadForWrite(1, t);
   x.emit(SUB64I, gpr(RSP), frame, 0, size * level + i.immLo);
   x.move(size, gpr(RBP), frame);
 };

@@ -1,0 +1,203 @@
+/**
+ * Random instructions for the differential tests: every entry of the opcode table, at every operand size, register and memory
+ * forms, from a seed.
+ */
+import { DECODE_OK, decode, Instruction, PP_66, PP_F2, PP_F3 } from "../../../arch/x86/decode.ts";
+import type { X86Entry } from "../../../arch/x86/lift/context.ts";
+import { X86_TABLE } from "../../../arch/x86/table.ts";
+import { type Case, READONLY, SCRATCH } from "./guest.ts";
+
+/** xorshift32: small, seeded, the same everywhere. */
+export class Random {
+  #state: number;
+  constructor(seed: number) {
+    this.#state = seed | 0 || 1;
+    for (let i = 0; i < 8; i++) this.u32();
+  }
+  u32(): number {
+    let x = this.#state;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.#state = x;
+    return Math.imul(x, 0x9e3779b1) >>> 0;
+  }
+  below(n: number): number {
+    return Math.floor((this.u32() / 4294967296) * n);
+  }
+  pick<T>(list: readonly T[]): T {
+    return list[this.below(list.length)]!;
+  }
+  /** A 64-bit value, often a telling one. */
+  u64(): bigint {
+    const full = (BigInt(this.u32()) << 32n) | BigInt(this.u32());
+    switch (this.below(6)) {
+      case 0:
+        return BigInt.asUintN(64, BigInt(this.below(40) - 20));
+      case 1: {
+        const bit = 1n << BigInt(this.pick([7, 8, 15, 16, 31, 32, 62, 63]));
+        return BigInt.asUintN(64, bit + BigInt(this.below(3) - 1));
+      }
+      case 2:
+        return full & 0xffffffffn;
+      default:
+        return full;
+    }
+  }
+}
+
+/** One opcode to be tried: its place in the table, and a group's form. */
+export interface Opcode {
+  readonly map: number;
+  readonly pp: number;
+  readonly opcode: number;
+  readonly form: number;
+  readonly entry: X86Entry;
+}
+
+/** Names never tried on the host: privileged, control transfers, segments, time. */
+const SKIP =
+  /^(j|call|ret|int|iret|loop|in|out|ins|outs|hlt|cli|sti|syscall|sys|rdtsc|rdpmc|rdmsr|wrmsr|cpuid|clts|wbinvd|invd|invlpg|mov [cd]r|vm|mon|mwait|x[gs]etbv|swapgs|[ls][gi]dt|[ls]ldt|ltr|str$|smsw|lmsw|lar|lsl|ver|push fs|push gs|pop fs|pop gs|l[sfg]s|rd[fg]s|wr[fg]s|pushf|popf|pause|fx|ldmxcsr|stmxcsr|emms)/;
+
+/** The opcodes of the table that can run on a host in user mode. */
+export function opcodes(wanted: (entry: X86Entry, map: number) => boolean): Opcode[] {
+  const list: Opcode[] = [];
+  for (let index = 0; index < X86_TABLE.length; index++) {
+    const top = X86_TABLE[index];
+    if (top === null || top === undefined) continue;
+    const map = index >> 10;
+    const pp = (index >> 8) & 3;
+    const forms = top.group === null ? [top] : top.group.slice(0, 16);
+    forms.forEach((entry, form) => {
+      if (entry === null || entry.lift === null) return;
+      // what the table holds for every prefix is tried without one
+      const everywhere = [0, 1, 2, 3].every((p) => {
+        const other = X86_TABLE[(map << 10) | (p << 8) | (index & 255)];
+        return other === top;
+      });
+      if (everywhere && pp !== 0) return;
+      if ((entry.flags & 16) !== 0 || SKIP.test(entry.name) || entry.operands.includes("Sw")) return;
+      if (entry.operands.includes("Cq") || entry.operands.includes("Dq")) return;
+      if (!wanted(entry, map)) return;
+      list.push({ map, pp, opcode: index & 255, form: top.group === null ? -1 : form, entry });
+    });
+  }
+  return list;
+}
+
+/**
+ * The flags that the manuals define after an instruction (RFLAGS bits): the others are not compared with a host, whose
+ * choice may differ from the library's.
+ */
+export function definedFlags(code: Uint8Array): number {
+  const all = 0x8d5 | 0x400;
+  instruction.bits = 64;
+  if (decode(X86_TABLE, code, 0, code.length, instruction) !== DECODE_OK) return all;
+  const name = instruction.entry!.name;
+  const many =
+    (instruction.entry!.operands.includes("CL") || (instruction.immLo & 63) !== 1) &&
+    !/^E.$/.test(instruction.entry!.operands);
+  switch (name) {
+    case "shl":
+    case "shr":
+    case "sal":
+    case "sar":
+    case "shld":
+    case "shrd":
+      return all & ~(many ? 0x811 : 0x10);
+    case "rol":
+    case "ror":
+    case "rcl":
+    case "rcr":
+      return many ? all & ~0x800 : all;
+    case "mul":
+    case "imul":
+      return all & ~0xd4;
+    case "div":
+    case "idiv":
+      return 0x400;
+    case "bsf":
+    case "bsr":
+      return 0x440;
+    default:
+      return all;
+  }
+}
+
+const instruction = new Instruction<X86Entry>();
+
+/**
+ * Bytes of one random instruction of an opcode. Memory operands are [r15 + ...], [r15 + index], or the address itself; r15 must
+ * point into the scratch. Registers 4 (rsp) and 15 are not destinations. null: this try does not decode.
+ */
+export function encode(random: Random, o: Opcode, simd = false): number[] | null {
+  for (let attempt = 0; attempt < 40; attempt++) {
+    const bytes: number[] = [];
+    if (o.pp === PP_66 || (!simd && random.below(4) === 0)) bytes.push(0x66);
+    if (o.pp === PP_F3) bytes.push(0xf3);
+    if (o.pp === PP_F2) bytes.push(0xf2);
+    let rex = random.below(2) === 0 ? 0x40 | random.below(16) : 0;
+    const memory = o.form >= 0 ? o.form < 8 : (o.entry.flags & 64) !== 0 || random.below(3) === 0;
+    const indexed = random.below(3) === 0;
+    if (o.entry.modrm && memory) rex |= 0x41; // base r15
+    if (rex !== 0) bytes.push(rex);
+    if (o.map > 0) bytes.push(0x0f);
+    if (o.map === 2) bytes.push(0x38);
+    if (o.map === 3) bytes.push(0x3a);
+    bytes.push(o.opcode);
+    if (o.entry.modrm) {
+      const reg = o.form >= 0 ? o.form & 7 : random.below(8);
+      if (!memory) bytes.push(0xc0 | (reg << 3) | random.below(8));
+      else {
+        const mod = random.below(3);
+        if (indexed) {
+          bytes.push((mod << 6) | (reg << 3) | 4, (random.below(4) << 6) | (random.below(8) << 3) | 7);
+        } else bytes.push((mod << 6) | (reg << 3) | 7);
+        if (mod === 1) bytes.push(random.below(256));
+        if (mod === 2) bytes.push(random.below(256), random.below(4), 0, 0);
+      }
+    }
+    for (let n = 0; n < 8; n++) bytes.push(random.below(256));
+    instruction.bits = 64;
+    if (decode(X86_TABLE, Uint8Array.from(bytes), 0, bytes.length, instruction) !== DECODE_OK) continue;
+    if (instruction.entry !== o.entry) continue;
+    return bytes.slice(0, instruction.length);
+  }
+  return null;
+}
+
+/** A random state; r15 in the scratch, string and stack pointers too. */
+export function randomCase(random: Random, code: readonly number[], aligned = false): Case {
+  const gpr = new BigUint64Array(16);
+  for (let n = 0; n < 16; n++) gpr[n] = random.u64();
+  const place = () => {
+    const kind = random.below(12);
+    if (kind === 0) return BigInt(SCRATCH + 4096 - 8 + random.below(16));
+    if (kind === 1) return BigInt(SCRATCH + 8192 - random.below(16));
+    if (kind === 2) return BigInt(READONLY + random.below(4096));
+    return BigInt(SCRATCH + 1024 + random.below(2048));
+  };
+  gpr[15] = place();
+  if (aligned && random.below(8) !== 0) gpr[15] &= ~15n;
+  gpr[4] = BigInt(SCRATCH + 2048 + 8 * random.below(64));
+  gpr[5] = BigInt(SCRATCH + 4096 + 8 * random.below(64));
+  gpr[6] = place();
+  gpr[7] = place();
+  // indexes are small, so that most addresses stay in the scratch
+  if (random.below(3) !== 0) for (const n of [0, 1, 2, 3]) if (random.below(2)) gpr[n] = BigInt(random.below(256));
+  const scratch = new Uint8Array(8192);
+  for (let n = 0; n < 8192; n += 4) {
+    const word = random.u32();
+    scratch[n] = word;
+    scratch[n + 1] = word >>> 8;
+    scratch[n + 2] = word >>> 16;
+    scratch[n + 3] = word >>> 24;
+  }
+  return {
+    code: Uint8Array.from(code),
+    gpr,
+    rflags: 0x202 | (random.u32() & 0x8d5) | (random.below(8) === 0 ? 0x400 : 0),
+    fx: null,
+    scratch,
+  };
+}
