@@ -137,7 +137,7 @@ interface Arithmetic {
   readonly name: string;
   readonly exact: (context: FloatContext, format: FloatFormat, a: bigint, b: bigint) => bigint;
   readonly native: (a: number, b: number) => number;
-  /** A zero result needs no look: it is exact. */
+  /** A zero result is exact even when no operand is zero. */
   readonly exactZero: boolean;
   /** Only b counts. */
   readonly unary?: true;
@@ -162,7 +162,7 @@ function element64(unit: SseUnit, i: number, operation: Arithmetic): void {
     const a = unit.f64[i] ?? 0;
     const b = unit.f64[2 + i] ?? 0;
     const r = operation.native(a, b);
-    const good = safe(r, MIN_NORMAL_64) || (operation.exactZero && r === 0);
+    const good = safe(r, MIN_NORMAL_64) || (r === 0 && (operation.exactZero || a === 0 || b === 0));
     if (good && ordinary(b, MIN_NORMAL_64) && (operation.unary === true || ordinary(a, MIN_NORMAL_64))) {
       unit.f64[4 + i] = r;
       return;
@@ -177,7 +177,7 @@ function element32(unit: SseUnit, i: number, operation: Arithmetic): void {
     const b = unit.f32[4 + i] ?? 0;
     // Rounding to 53 and then to 24 bits is as rounding once for these operations.
     const r = Math.fround(operation.native(a, b));
-    const good = safe(r, MIN_NORMAL_32) || (operation.exactZero && r === 0);
+    const good = safe(r, MIN_NORMAL_32) || (r === 0 && (operation.exactZero || a === 0 || b === 0));
     if (good && ordinary(b, MIN_NORMAL_32) && (operation.unary === true || ordinary(a, MIN_NORMAL_32))) {
       unit.f32[8 + i] = r;
       return;
