@@ -62,8 +62,11 @@ export class VcpuTimers {
     vcpu.domain.shared?.setWallclock(this.machine.config.wallclockAtZero + vcpu.domain.wallclockOffset);
   }
 
-  /** Writes vcpu_time_info, with its version odd in between, and copies it to the time area that the guest registered. */
-  writeTime(vcpu: Vcpu): void {
+  /**
+   * Writes vcpu_time_info, with its version odd in between, and copies it to the time area that the guest registered, if
+   * that can be written now in the address space of `through`.
+   */
+  writeTime(vcpu: Vcpu, through: Vcpu = vcpu): void {
     const { shared } = vcpu.domain;
     if (shared === null || vcpu.infoAddress < 0) return;
     const { view } = this.machine.frames;
@@ -82,7 +85,7 @@ export class VcpuTimers {
     const { lo, hi } = vcpu.timeArea;
     if (lo === 0 && hi === 0) return;
     this.#bytes.set(this.machine.frames.bytes.subarray(base, base + layout.size));
-    vcpu.domain.arch?.copyToGuest(vcpu, lo, hi, this.#bytes, layout.size);
+    vcpu.domain.arch?.copyToGuest(through, lo, hi, this.#bytes, layout.size);
   }
 
   /** Fills a vcpu_runstate_info; with `live` the present state's time runs up to now (VCPUOP_get_runstate_info). Returns its size. */
@@ -99,22 +102,22 @@ export class VcpuTimers {
   }
 
   /**
-   * Updates the runstate area that the guest registered, if it can be written now; false: it cannot. With
+   * Updates the runstate area that the guest registered, if it can be written now in the address space of `through`. With
    * VMASST_TYPE_runstate_update_flag the update is bracketed by XEN_RUNSTATE_UPDATE in state_entry_time.
    */
-  writeRunstate(vcpu: Vcpu): boolean {
+  writeRunstate(vcpu: Vcpu, through: Vcpu = vcpu): void {
     const { lo, hi } = vcpu.runstateArea;
     const { arch } = vcpu.domain;
-    if ((lo === 0 && hi === 0) || arch === null) return true;
+    if ((lo === 0 && hi === 0) || arch === null || vcpu.domain.dying) return;
     const size = this.readRunstate(vcpu, this.#area, false);
-    if ((vcpu.domain.vmAssist & (1 << VMASST_TYPE.runstate_update_flag)) === 0)
-      return arch.copyToGuest(vcpu, lo, hi, this.#bytes, size);
-    const entry = vcpu_runstate_info.at(vcpu.domain.abi).fields.state_entry_time;
-    const high = entry.getHi(this.#area, 0);
-    entry.setLoHi(this.#area, 0, entry.getLo(this.#area, 0), high | XEN_RUNSTATE_UPDATE.hi);
-    if (!arch.copyToGuest(vcpu, lo, hi, this.#bytes, size)) return false;
-    entry.setLoHi(this.#area, 0, entry.getLo(this.#area, 0), high);
-    return arch.copyToGuest(vcpu, lo, hi, this.#bytes, size);
+    if ((vcpu.domain.vmAssist & (1 << VMASST_TYPE.runstate_update_flag)) !== 0) {
+      const entry = vcpu_runstate_info.at(vcpu.domain.abi).fields.state_entry_time;
+      const high = entry.getHi(this.#area, 0);
+      entry.setLoHi(this.#area, 0, entry.getLo(this.#area, 0), high | XEN_RUNSTATE_UPDATE.hi);
+      if (!arch.copyToGuest(through, lo, hi, this.#bytes, size)) return;
+      entry.setLoHi(this.#area, 0, entry.getLo(this.#area, 0), high);
+    }
+    arch.copyToGuest(through, lo, hi, this.#bytes, size);
   }
 
   /** VCPUOP_set_periodic_timer and stop (0). */

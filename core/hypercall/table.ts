@@ -5,6 +5,7 @@
  * layout, cost and preemption. It returns a number: 0 or positive results, negative errnos, or one of Result.
  * Invariants: a handler never throws for what a guest handed over; a number without a handler answers -ENOSYS.
  */
+import { ERRNO } from "../abi/index.ts";
 import type { GuestAbi } from "../arch/guest-abi.ts";
 import type { Domain } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
@@ -59,6 +60,47 @@ export interface HypercallEntry {
   readonly cost: number;
 }
 
+/** One operation of a hypercall that takes a command. */
+export interface Operation {
+  readonly command: number;
+  readonly name: string;
+  readonly handler: HypercallHandler;
+}
+
+/**
+ * The operations of one hypercall that takes a command (memory_op, vcpu_op, ...). Core fills in its own; an arch adds
+ * its through `table.group(number).add(...)`. A command without a handler answers -ENOSYS.
+ */
+export class OperationGroup {
+  readonly name: string;
+  readonly #byCommand = new Map<number, Operation>();
+  #sealed = false;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  /** Adds an operation. A command twice, or after sealing, is an error. */
+  add(command: number, name: string, handler: HypercallHandler): void {
+    if (this.#sealed) throw new Error(`${this.name} ${name}: the table is sealed`);
+    const there = this.#byCommand.get(command);
+    if (there) throw new Error(`${this.name} ${command} is ${there.name} already, not ${name}`);
+    this.#byCommand.set(command, { command, name, handler });
+  }
+
+  seal(): void {
+    this.#sealed = true;
+  }
+
+  operation(command: number): Operation | null {
+    return this.#byCommand.get(command) ?? null;
+  }
+
+  list(): readonly Operation[] {
+    return [...this.#byCommand.values()].sort((a, b) => a.command - b.command);
+  }
+}
+
 /** The most hypercalls (Xen: NR_hypercalls). */
 export const MAX_HYPERCALLS = 64;
 
@@ -68,6 +110,7 @@ export class HypercallTable {
   readonly type: string;
   readonly abi: GuestAbi;
   readonly #entries: (HypercallEntry | null)[] = new Array(MAX_HYPERCALLS).fill(null);
+  readonly #groups = new Map<number, OperationGroup>();
   #sealed = false;
 
   constructor(type: string, abi: GuestAbi) {
@@ -85,9 +128,29 @@ export class HypercallTable {
     this.#entries[number] = { number, name, handler, cost };
   }
 
+  /** Adds a hypercall that takes a command: `command` finds it among the arguments. Returns the group to add operations to. */
+  addGroup(number: number, name: string, command: (call: HypercallCall) => number, cost = 300): OperationGroup {
+    const group = new OperationGroup(name);
+    const handler = (call: HypercallCall): number => {
+      const operation = group.operation(command(call));
+      return operation === null ? -ERRNO.ENOSYS : operation.handler(call);
+    };
+    this.add(number, name, handler, cost);
+    this.#groups.set(number, group);
+    return group;
+  }
+
+  /** The group of a hypercall added by addGroup. */
+  group(number: number): OperationGroup {
+    const group = this.#groups.get(number);
+    if (group === undefined) throw new Error(`hypercall ${number} of ${this.abi.name} has no operations`);
+    return group;
+  }
+
   /** No more additions. */
   seal(): void {
     this.#sealed = true;
+    for (const group of this.#groups.values()) group.seal();
   }
 
   /** The entry, or null: -ENOSYS. */
