@@ -8,12 +8,12 @@
 import { AsyncSeriesHook, HookMap, SyncBailHook, SyncHook } from "tapable";
 import type { ArchBackend, ArchHost } from "./arch/arch-backend.ts";
 import type { DeviceType } from "./device/device-type.ts";
-import type { Domain } from "./domain/domain.ts";
+import type { Domain, ShutdownReason } from "./domain/domain.ts";
 import type { RunState, Vcpu } from "./domain/vcpu.ts";
 import { PluginError } from "./errors.ts";
 import type { HypercallTable } from "./hypercall/table.ts";
-import type { Nanoseconds } from "./machine/timers.ts";
 import type { Pcpu } from "./machine/pcpu.ts";
+import type { Nanoseconds } from "./machine/timers.ts";
 import type { Scheduler, SchedulerHost } from "./scheduling/scheduler.ts";
 
 /** What `accessCheck` is asked: `actor` wants to do `action` to `target`. An errno (negative) refuses. */
@@ -45,22 +45,47 @@ interface HookFact {
 export const hookTable = Object.freeze({
   scheduler: { kind: "HookMap<SyncBailHook>, one provider a key", args: "host", when: "a cpupool is made" },
   deviceType: { kind: "HookMap<SyncBailHook>, one provider a key", args: "", when: "a device is attached" },
-  arch: { kind: "HookMap<SyncBailHook>, one provider a key", args: "host", when: "the first domain of that type is created" },
-  governor: { kind: "HookMap<SyncBailHook>, one provider a key", args: "pcpu", when: "a pCPU's rate and idle states are decided" },
+  arch: {
+    kind: "HookMap<SyncBailHook>, one provider a key",
+    args: "host",
+    when: "the first domain of that type is created",
+  },
+  governor: {
+    kind: "HookMap<SyncBailHook>, one provider a key",
+    args: "pcpu",
+    when: "a pCPU's rate and idle states are decided",
+  },
   hypercalls: { kind: "SyncHook", args: "table", when: "once per guest ABI, to fill its table; then sealed" },
   boot: { kind: "AsyncSeriesHook", args: "", when: "the machine comes up" },
   shutdown: { kind: "AsyncSeriesHook", args: "", when: "the machine goes down" },
-  domainCreate: { kind: "AsyncSeriesHook", args: "domain", when: "after the arch backend built a domain, before it runs" },
+  domainCreate: {
+    kind: "AsyncSeriesHook",
+    args: "domain",
+    when: "after the arch backend built a domain, before it runs",
+  },
   domainDestroy: { kind: "AsyncSeriesHook", args: "domain", when: "before the arch backend tears a domain down" },
+  domainShutdown: {
+    kind: "SyncHook",
+    args: "domain, reason, now",
+    when: "a domain shut down or crashed; it is still there",
+  },
   accessCheck: { kind: "SyncBailHook", args: "request", when: "a domain acts on another; an errno refuses" },
   contextSwitch: { kind: "SyncHook", args: "pcpu, previous, next, now", when: "another vCPU is put on a pCPU" },
   runstate: { kind: "SyncHook", args: "vcpu, from, to, now", when: "a vCPU's runstate changes" },
   hypercall: { kind: "SyncHook", args: "vcpu, number, result, now", when: "a hypercall was answered" },
   eventSend: { kind: "SyncHook", args: "domain, port, now", when: "an event channel became pending" },
-  grantMap: { kind: "SyncHook", args: "mapper, granter, reference, status, now", when: "a grant was mapped, or refused" },
+  grantMap: {
+    kind: "SyncHook",
+    args: "mapper, granter, reference, status, now",
+    when: "a grant was mapped, or refused",
+  },
   deviceState: { kind: "SyncHook", args: "domain, device, state, now", when: "a backend's xenbus state changed" },
   trap: { kind: "SyncHook", args: "vcpu, vector, errorCode, now", when: "a trap was delivered to a guest" },
-  pluginFault: { kind: "SyncBailHook", args: "fault", when: "a plugin broke its contract: 'crash', or 'eject' and fall back (the default)" },
+  pluginFault: {
+    kind: "SyncBailHook",
+    args: "fault",
+    when: "a plugin broke its contract: 'crash', or 'eject' and fall back (the default)",
+  },
 } as const satisfies Record<string, HookFact>);
 
 function providerMap<Args extends unknown[], R>(what: string): HookMap<SyncBailHook<Args, R>> {
@@ -98,12 +123,19 @@ export function createHooks() {
     shutdown: new AsyncSeriesHook<[]>([]),
     domainCreate: new AsyncSeriesHook<[Domain]>(["domain"]),
     domainDestroy: new AsyncSeriesHook<[Domain]>(["domain"]),
+    domainShutdown: new SyncHook<[Domain, ShutdownReason, Nanoseconds]>(["domain", "reason", "now"]),
     accessCheck: new SyncBailHook<[AccessRequest], number>(["request"]),
     contextSwitch: new SyncHook<[Pcpu, Vcpu | null, Vcpu | null, Nanoseconds]>(["pcpu", "previous", "next", "now"]),
     runstate: new SyncHook<[Vcpu, RunState, RunState, Nanoseconds]>(["vcpu", "from", "to", "now"]),
     hypercall: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "number", "result", "now"]),
     eventSend: new SyncHook<[Domain, number, Nanoseconds]>(["domain", "port", "now"]),
-    grantMap: new SyncHook<[Domain, Domain, number, number, Nanoseconds]>(["mapper", "granter", "reference", "status", "now"]),
+    grantMap: new SyncHook<[Domain, Domain, number, number, Nanoseconds]>([
+      "mapper",
+      "granter",
+      "reference",
+      "status",
+      "now",
+    ]),
     deviceState: new SyncHook<[Domain, string, number, Nanoseconds]>(["domain", "device", "state", "now"]),
     trap: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "vector", "errorCode", "now"]),
     pluginFault: new SyncBailHook<[PluginFault], "crash" | "eject">(["fault"]),
@@ -136,29 +168,38 @@ export function sealHooks(hooks: Hooks): void {
   }
 }
 
-/** The provider of `key`, or a PluginError that lists the keys there are. */
+/** The plugin that provides `key`; PluginError that lists the keys there are. */
+export function providerOf<Args extends unknown[], R>(
+  map: HookMap<SyncBailHook<Args, R>>,
+  what: string,
+  key: string,
+): string {
+  const tap = map.get(key)?.taps[0];
+  if (tap === undefined)
+    throw new PluginError(
+      "HV_PROVIDER_MISSING",
+      key,
+      `No plugin provides ${what} '${key}'; ${known(providers(map).map((p) => p.key))}.`,
+    );
+  return tap.name;
+}
+
+/** The provider of `key`, with the plugin that it came from; PluginError when there is none. */
 export function provide<Args extends unknown[], R>(
   map: HookMap<SyncBailHook<Args, R>>,
   what: string,
   key: string,
   ...args: Args
 ): { readonly value: R; readonly plugin: string } {
-  const hook = map.get(key);
-  const tap = hook?.taps[0];
-  if (hook === undefined || tap === undefined)
-    throw new PluginError(
-      "HV_PROVIDER_MISSING",
-      key,
-      `No plugin provides ${what} '${key}'; ${known(providers(map).map((p) => p.key))}.`,
-    );
-  const value = (hook.call as (...a: Args) => R | undefined)(...args);
+  const plugin = providerOf(map, what, key);
+  const value = (map.for(key).call as (...a: Args) => R | undefined)(...args);
   if (value === undefined)
     throw new PluginError(
       "HV_PLUGIN_CONTRACT",
-      tap.name,
-      `Plugin '${tap.name}' was asked for ${what} '${key}' and returned nothing; its tap must return the ${what}.`,
+      plugin,
+      `Plugin '${plugin}' was asked for ${what} '${key}' and returned nothing; its tap must return the ${what}.`,
     );
-  return { value, plugin: tap.name };
+  return { value, plugin };
 }
 
 /** All keys of a provider map with the plugin that provides each, sorted by key. */

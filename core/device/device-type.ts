@@ -107,7 +107,7 @@ export interface DeviceType<Config = unknown> {
 export interface SplitBackend {
   readonly kind: "split";
   /** Publish features; core then goes to InitWait. */
-  probe(): void | Promise<void>;
+  probe(): void;
   /** The frontend published its rings: map and bind; core then goes to Connected. Throwing refuses the frontend: state Closing, with the message in its error node. */
   connect(): void | Promise<void>;
   /** Finish or fail what is in flight, release everything that connect took. May be followed by probe again. */

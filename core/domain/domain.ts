@@ -69,7 +69,7 @@ export class Domain {
   onConsoleRead: ((max: number) => Uint8Array) | null = null;
   /** SCHEDOP_shutdown_code: the reason that a later shutdown will have, whatever it says; null: none was set. */
   shutdownCode: ShutdownReason | null = null;
-  /** Wall clock at virtual time zero of this domain: nanoseconds of wc_sec/wc_nsec at system time 0. */
+  /** Added to the machine's wall clock for this domain, nanoseconds (rtc_timeoffset). */
   wallclockOffset = 0;
   /** Highest time that any vCPU of it has read: later readings never fall below. */
   timeFloor = 0;

@@ -42,6 +42,8 @@ export class Frames {
   /** Owning domain id, OWNER_FREE or OWNER_XEN. */
   readonly owner: Int32Array;
   readonly refs: Uint32Array;
+  /** 1 while the allocation itself holds one of the references (Xen: PGC_allocated). */
+  readonly allocated: Uint8Array;
   readonly type: Uint8Array;
   readonly typeCount: Uint32Array;
   /** The machine-to-physical table: each frame's gfn in its owner, or INVALID_GFN. */
@@ -65,6 +67,7 @@ export class Frames {
     this.count = frames;
     this.owner = new Int32Array(frames).fill(OWNER_FREE);
     this.refs = new Uint32Array(frames);
+    this.allocated = new Uint8Array(frames);
     this.type = new Uint8Array(frames);
     this.typeCount = new Uint32Array(frames);
     this.gfnOf = new Uint32Array(frames).fill(INVALID_GFN);
@@ -86,11 +89,7 @@ export class Frames {
     const got: Mfn[] = new Array(count);
     for (let i = 0; i < count; i++) {
       const mfn = this.#next < this.count ? this.#next++ : this.#free.pop()!;
-      this.owner[mfn] = owner;
-      this.refs[mfn] = 1;
-      this.type[mfn] = FrameType.none;
-      this.typeCount[mfn] = 0;
-      this.gfnOf[mfn] = INVALID_GFN;
+      this.#fresh(mfn, owner);
       got[i] = mfn;
     }
     this.#owned.set(owner, this.ownedBy(owner) + count);
@@ -109,15 +108,18 @@ export class Frames {
   #takeFresh(owner: number, count: number): Mfn {
     const first = this.#next;
     this.#next += count;
-    for (let mfn = first; mfn < first + count; mfn++) {
-      this.owner[mfn] = owner;
-      this.refs[mfn] = 1;
-      this.type[mfn] = FrameType.none;
-      this.typeCount[mfn] = 0;
-      this.gfnOf[mfn] = INVALID_GFN;
-    }
+    for (let mfn = first; mfn < first + count; mfn++) this.#fresh(mfn, owner);
     this.#owned.set(owner, this.ownedBy(owner) + count);
     return first;
+  }
+
+  #fresh(mfn: Mfn, owner: number): void {
+    this.owner[mfn] = owner;
+    this.refs[mfn] = 1;
+    this.allocated[mfn] = 1;
+    this.type[mfn] = FrameType.none;
+    this.typeCount[mfn] = 0;
+    this.gfnOf[mfn] = INVALID_GFN;
   }
 
   /** A frame number that exists (whoever owns it). */
@@ -178,6 +180,22 @@ export class Frames {
     if (count === 0) throw new Error(`frame ${mfn}: type count below zero`);
     this.typeCount[mfn] = count - 1;
     return count === 1;
+  }
+
+  /**
+   * Drops the reference that the allocation itself holds (Xen: clearing PGC_allocated), once: the frame is freed when
+   * nobody else holds one. This is how decrease_reservation and a domain's end give frames back. False: dropped before.
+   */
+  dropAllocation(mfn: Mfn): boolean {
+    if (this.allocated[mfn] === 0) return false;
+    this.allocated[mfn] = 0;
+    this.putRef(mfn);
+    return true;
+  }
+
+  /** A domain goes: drops the allocation's own reference of every frame that it owns (Xen: relinquish_memory). */
+  disown(owner: number): void {
+    for (let mfn = 0; mfn < this.#next; mfn++) if (this.owner[mfn] === owner) this.dropAllocation(mfn);
   }
 
   /** Hands a frame to another owner (grant transfer, exchange); its counts must be those of an unused frame. */

@@ -59,7 +59,7 @@ export class GuestStore {
   /** Delivers what is due: callbacks of domain 0's watches, and messages for guests. */
   pump(): void {
     if (this.service.pending() > 0) this.service.deliver(10_000);
-    for (const [domid, { ring }] of this.#attached) if (ring.connection.queued > 0) this.#poll(domid);
+    for (const [domid, { ring }] of this.#attached) if (ring.due) this.#poll(domid);
   }
 
   /** Is a callback of domain 0 due? */

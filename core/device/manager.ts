@@ -1,0 +1,279 @@
+/**
+ * Devices of domains: finds the type, writes the XenStore nodes, makes the backend, drives its handshake, takes it away.
+ *
+ * Invariants: a device's callbacks run from the machine's queue of posted work or from a timer, never inside a guest's send; a callback
+ * that throws closes that device and no other, and is reported through `pluginFault`; a detached device holds no mapping,
+ * no port and no watch: what it forgot to release is released for it.
+ */
+import type { Exit } from "../arch/arch-backend.ts";
+import type { Domain } from "../domain/domain.ts";
+import { guestOwned, guestReadable } from "../domain/publish.ts";
+import { ConfigError } from "../errors.ts";
+import { provide } from "../hooks.ts";
+import type { Machine } from "../machine/machine.ts";
+import type { RunLoop } from "../scheduling/run-loop.ts";
+import type { XenStoreClient } from "../xenstore/client.ts";
+import type { GuestStore } from "../xenstore/guest-store.ts";
+import { Bus } from "./bus.ts";
+import type { DeviceHost, DeviceType, EmulatedDevice, HostServices, MappedPages, SplitBackend } from "./device-type.ts";
+import { mapForeign } from "./foreign.ts";
+import { XenbusHandshake } from "./xenbus.ts";
+
+/** One device of one domain. */
+export interface AttachedDevice {
+  readonly domain: Domain;
+  readonly type: string;
+  readonly id: number;
+  /** The plugin that provides the type. */
+  readonly plugin: string;
+  readonly handshake: XenbusHandshake | null;
+}
+
+interface Attached extends AttachedDevice {
+  readonly device: SplitBackend | EmulatedDevice;
+  readonly frontend: string;
+  readonly backend: string;
+  readonly client: XenStoreClient;
+  /** Mappings, ports and timers that the device has now. */
+  readonly resources: Set<() => void>;
+  gone: boolean;
+}
+
+export class DeviceManager {
+  readonly machine: Machine;
+  readonly #store: GuestStore;
+  readonly #services: HostServices;
+  readonly #attached: Attached[] = [];
+  readonly #buses = new Map<number, Bus>();
+  /** Set by the hypervisor: where host work waits. */
+  loop!: RunLoop;
+
+  constructor(machine: Machine, store: GuestStore, services: HostServices) {
+    this.machine = machine;
+    this.#store = store;
+    this.#services = services;
+  }
+
+  /** The devices of a domain. */
+  list(domain: Domain): readonly AttachedDevice[] {
+    return this.#attached.filter((a) => a.domain === domain);
+  }
+
+  /** Attaches a device; ConfigError or PluginError say what is wrong with it, and nothing is left behind then. */
+  async attach(domain: Domain, type: string, spec: string): Promise<AttachedDevice> {
+    const { value, plugin } = provide(this.machine.hooks.deviceType, "device type", type);
+    const config = value.parse(spec);
+    const id = value.deviceId(config);
+    if (this.#attached.some((a) => a.domain === domain && a.type === type && a.id === id))
+      throw new ConfigError(
+        `Domain '${domain.name}' has two devices '${type}' with the number ${id} (${spec}); give one of them another name.`,
+      );
+    await value.open?.(config, this.#services);
+    return this.#create(domain, value, config, id, plugin);
+  }
+
+  #create(domain: Domain, type: DeviceType, config: unknown, id: number, plugin: string): Attached {
+    const home = `/local/domain/${domain.id}`;
+    const frontend = `${home}/${type.frontendPath?.(config) ?? `device/${type.type}/${id}`}`;
+    const backend = `/local/domain/0/backend/${type.type}/${domain.id}/${id}`;
+    this.#publish(domain, type, config, frontend, backend);
+    const client = this.#store.client.child();
+    const resources = new Set<() => void>();
+    let attached: Attached | null = null;
+    const fault = (error: unknown): void => {
+      if (attached !== null) this.#fault(attached, error);
+    };
+    const host = this.#host(
+      domain,
+      client,
+      frontend,
+      backend,
+      resources,
+      fault,
+      `${type.type} ${id} of ${domain.name}`,
+    );
+    const device = type.create(host, config);
+    let handshake: XenbusHandshake | null = null;
+    if (device.kind === "split" && type.handshake !== "none")
+      handshake = new XenbusHandshake(device, {
+        client,
+        frontend,
+        backend,
+        hold: (work) => this.loop.hold(work, () => {}),
+        stateChanged: (_from, to) =>
+          this.machine.hooks.deviceState.call(domain, `${type.type}/${id}`, to, this.machine.now),
+        failed: (error) => this.machine.log(`${type.type} ${id} of ${domain}: ${messageOf(error)}`),
+      });
+    attached = {
+      domain,
+      type: type.type,
+      id,
+      plugin,
+      handshake,
+      device,
+      frontend,
+      backend,
+      client,
+      resources,
+      gone: false,
+    };
+    if (device.kind === "emulated") this.#bus(domain).add(`${type.type} ${id}`, device);
+    this.#attached.push(attached);
+    if (handshake !== null) handshake.start();
+    else if (device.kind === "split") {
+      device.probe();
+      const connecting = device.connect();
+      if (connecting instanceof Promise) this.loop.hold(connecting, (r) => r instanceof Error && fault(r));
+    }
+    return attached;
+  }
+
+  #publish(domain: Domain, type: DeviceType, config: unknown, frontend: string, backend: string): void {
+    const { client } = this.#store;
+    const nodes = (base: string, own: boolean, values: Record<string, string>): void => {
+      const permissions = own ? [...guestOwned(domain.id), ...guestReadable(0).slice(1)] : guestReadable(domain.id);
+      for (const [key, value] of Object.entries({ "": "", ...values })) {
+        const path = key === "" ? base : `${base}/${key}`;
+        if (key === "" && client.exists(path)) continue;
+        client.write(path, value);
+        client.setPermissions(path, permissions);
+      }
+    };
+    const xenbus = type.handshake !== "none";
+    nodes(backend, false, {
+      frontend,
+      "frontend-id": String(domain.id),
+      online: "1",
+      state: "1",
+    });
+    nodes(frontend, xenbus, {
+      backend,
+      "backend-id": "0",
+      ...(xenbus ? { state: "1" } : {}),
+      ...type.frontendNodes?.(config),
+    });
+    if (!xenbus && domain.console.mfn >= 0)
+      nodes(frontend, false, { port: String(domain.console.port), "ring-ref": String(domain.console.mfn) });
+  }
+
+  #host(
+    domain: Domain,
+    client: XenStoreClient,
+    frontend: string,
+    backend: string,
+    resources: Set<() => void>,
+    fault: (error: unknown) => void,
+    name: string,
+  ): DeviceHost {
+    const { machine } = this;
+    const guarded =
+      <A extends unknown[]>(body: (...args: A) => void) =>
+      (...args: A): void => {
+        try {
+          body(...args);
+        } catch (error) {
+          fault(error);
+        }
+      };
+    const area = (path: string) => {
+      const inner = client.area(path);
+      return { ...inner, watch: (key: string, changed: () => void) => inner.watch(key, guarded(changed)) };
+    };
+    /** Keeps track of what the device holds, so that it can be taken back. */
+    const keep = <T extends object>(thing: T, release: keyof T & string): T => {
+      const original = (thing[release] as unknown as () => void).bind(thing);
+      const once = (): void => {
+        if (resources.delete(once)) original();
+      };
+      resources.add(once);
+      return Object.assign(thing, { [release]: once });
+    };
+    const mapped = (pages: MappedPages): MappedPages => keep({ ...pages }, "unmap");
+    return {
+      domain,
+      frontend: area(frontend),
+      backend: area(backend),
+      services: this.#services,
+      mapGrants: (references, access) => mapped(domain.grants.mapForBackend(references, access)),
+      mapForeign: (gfns, access) => mapped(mapForeign(machine, domain, gfns, access)),
+      bindEvent: (port, onEvent) => {
+        const channel = machine.domains.get(0)!.events.bindBackend(domain, port, guarded(onEvent));
+        return keep({ notify: () => channel.notify(), close: () => channel.close() }, "close");
+      },
+      interrupt: (line) => {
+        throw new Error(`${name} raises interrupt line ${line}, but ${domain} has no interrupt controller`);
+      },
+      timer: (at, fire) => {
+        const timer = machine.timers.arm(Math.max(at, machine.now), (now) => {
+          resources.delete(cancel);
+          guarded(fire)(now);
+        });
+        const cancel = (): void => {
+          resources.delete(cancel);
+          timer.cancel();
+        };
+        resources.add(cancel);
+        return { at: timer.at, cancel };
+      },
+      io: (work, latency, done) => this.loop.io(work, latency, guarded(done)),
+      now: () => machine.now,
+      log: (message) => machine.log(`${name}: ${message}`),
+    };
+  }
+
+  #fault(attached: Attached, error: unknown): void {
+    if (attached.gone) return;
+    const reason = `${attached.type} ${attached.id} of ${attached.domain}: ${messageOf(error)}`;
+    this.machine.log(`plugin '${attached.plugin}' failed, its device is closed: ${reason}`);
+    this.machine.hooks.pluginFault.call({ plugin: attached.plugin, kind: "device", reason, dump: "", error });
+    this.loop.hold(this.#detach(attached), () => {});
+  }
+
+  /** Takes a device away in good order: the frontend is asked first. */
+  detach(device: AttachedDevice): void {
+    device.handshake?.detach();
+  }
+
+  /** The domain goes: all its devices go at once. */
+  async detachAll(domain: Domain): Promise<void> {
+    for (const attached of this.#attached.filter((a) => a.domain === domain)) await this.#detach(attached);
+    this.#buses.delete(domain.id);
+  }
+
+  async #detach(attached: Attached): Promise<void> {
+    if (attached.gone) return;
+    attached.gone = true;
+    const { device, handshake, client, backend, resources } = attached;
+    try {
+      if (handshake !== null) await handshake.destroy();
+      else if (device.kind === "split") await device.disconnect();
+      if (device.kind === "split") await device.close?.();
+    } catch (error) {
+      this.machine.log(`${attached.type} ${attached.id} of ${attached.domain}: ${messageOf(error)}`);
+    }
+    if (device.kind === "emulated") this.#buses.get(attached.domain.id)?.remove(device);
+    for (const release of [...resources]) release();
+    client.close();
+    if (client.exists(backend)) client.rm(backend);
+    const at = this.#attached.indexOf(attached);
+    if (at >= 0) this.#attached.splice(at, 1);
+  }
+
+  /** Answers an access to a port or MMIO address. */
+  io(domain: Domain, exit: Exit): void {
+    this.#bus(domain).access(exit);
+  }
+
+  #bus(domain: Domain): Bus {
+    let bus = this.#buses.get(domain.id);
+    if (bus === undefined) {
+      bus = new Bus();
+      this.#buses.set(domain.id, bus);
+    }
+    return bus;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,23 @@
+/**
+ * The only module of core that plugins import, as "hookvisor". The Xen ABI is the namespace `xen`.
+ */
+export * as xen from "./abi/index.ts";
+export * from "./abi/struct.ts";
+export * from "./arch/arch-backend.ts";
+export type { GuestAbi } from "./arch/guest-abi.ts";
+export { Bus } from "./device/bus.ts";
+export * from "./device/device-type.ts";
+export { Domain, type DomainIdentity, type ShutdownAction, ShutdownReason } from "./domain/domain.ts";
+export { PauseFlag, RunState, Vcpu } from "./domain/vcpu.ts";
+export * from "./errors.ts";
+export { createHooks, type Hooks, hookTable, type PluginFault, providers, sealHooks } from "./hooks.ts";
+export * from "./hypercall/table.ts";
+export { type DomainConfig, Hypervisor, type HypervisorSetup, type PluginHooks } from "./hypervisor.ts";
+export * from "./machine/frames.ts";
+export { defaultMachine, Machine, type MachineConfig } from "./machine/machine.ts";
+export { Pcpu } from "./machine/pcpu.ts";
+export { type Nanoseconds, type Timer, TimerQueue } from "./machine/timers.ts";
+export * from "./plugin.ts";
+export type { RunEnd, RunOptions } from "./runner.ts";
+export * from "./scheduling/scheduler.ts";
+export { runStateTime } from "./scheduling/unit.ts";

@@ -1,0 +1,2 @@
+/** The conformance kits, published as hookvisor/conformance. */
+export * from "./scheduler.ts";
