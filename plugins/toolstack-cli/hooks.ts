@@ -47,7 +47,7 @@ export interface ToolstackHooks {
   readonly configKey: HookMap<SyncBailHook<[], ConfigKeyProvider>>;
 }
 
-declare module "hookvisor" {
+declare module "../../core/hypervisor.ts" {
   interface PluginHooks {
     toolstack: ToolstackHooks;
   }
