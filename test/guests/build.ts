@@ -10,7 +10,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -30,6 +30,7 @@ const KERNELS: Readonly<Record<string, { readonly page?: true; readonly old?: tr
   "grant-map": { old: true },
   "grant-offer": { old: true },
   xenstore: { old: true },
+  blk: { old: true },
   smp: { page: true },
   "hostile-evt-gnt": {},
   "hostile-mm": {},
@@ -153,8 +154,9 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   const folder = mkdtempSync(join(tmpdir(), "hookvisor-headers-"));
   try {
     const images = join(HERE, "images");
+    const manifest = buildGuests(join(folder, "images"), await xenHeaders(join(folder, "include")));
     rmSync(images, { recursive: true, force: true });
-    const manifest = buildGuests(images, await xenHeaders(folder));
+    cpSync(join(folder, "images"), images, { recursive: true });
     writeFileSync(join(images, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     const total = Object.values(manifest.images).reduce((sum, image) => sum + image.size, 0);
     console.log(`${Object.keys(manifest.images).length} images, ${total} bytes`);
