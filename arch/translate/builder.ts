@@ -25,6 +25,8 @@ export class Builder implements BlockBuilder {
   count = 0;
   /** Of each instruction: byte offset from the block's pc. */
   readonly offsets = new Int32Array(MAX_INSTRUCTIONS + 1);
+  /** Of each 16-byte unit of the finished block: its instruction. */
+  owners = new Uint8Array(2048);
   #instructions = 0;
   /** Instructions below this have an op. */
   #covered = 0;
@@ -36,6 +38,8 @@ export class Builder implements BlockBuilder {
   /** Words where the direct targets are to go (lo first), and their pcs. */
   #targets: { word: number; half: number; lo: number; hi: number }[] = [];
   #terminator = 0;
+  /** Liveness has left a nop. */
+  #nops = false;
   readonly #nop: number;
   readonly #jmp: number;
   readonly #goto: number;
@@ -271,6 +275,7 @@ export class Builder implements BlockBuilder {
 
   /** Puts plain twins in where flags die unread: backwards from the end, where they are live. */
   #liveness(): void {
+    this.#nops = false;
     let live = true;
     let instruction = -1;
     for (let i = this.count - 1; i >= 0; i--) {
@@ -289,7 +294,8 @@ export class Builder implements BlockBuilder {
         }
       }
       if (!live && op.plain !== undefined) {
-        const plain = op.plain === "drop" ? this.#nop : this.ops.id(op.plain);
+        const plain = op.plainId < 0 ? this.#nop : op.plainId;
+        if (plain === this.#nop) this.#nops = true;
         this.words[at] = (word & 0xffff0000) | plain;
       } else if (op.flags === "set") {
         live = false;
@@ -302,6 +308,7 @@ export class Builder implements BlockBuilder {
 
   /** Removes the nops that dropped ops have left, where the next op can lend its place. */
   #compact(): void {
+    if (!this.#nops) return;
     for (let i = 0; i < this.count; i++) if (this.#op((this.words[this.#start[i] ?? 0] ?? 0) & 0xffff).skip) return;
     let kept = 0;
     let length = 0;
@@ -335,16 +342,18 @@ export class Builder implements BlockBuilder {
 
   /**
    * Finishes the block: `ip` is where its first op will be, `linkable` says of a target pc whether it may be linked
-   * directly. Appends the stubs; answers the words used. `owners` receives the instruction of each 16-byte unit.
+   * directly. Appends the stubs and fills `owners`; answers the words used.
    */
-  finish(ip: number, linkable: (lo: number, hi: number) => boolean, owners: number[]): number {
+  finish(ip: number, linkable: (lo: number, hi: number) => boolean): number {
     if (!this.#ended) throw new Error("the lifter left a block without a terminator");
     this.#liveness();
     this.#compact();
-    owners.length = 0;
+    let unit = 0;
+    if (this.length / WORDS + 8 > this.owners.length) this.owners = new Uint8Array((this.length / WORDS) * 2);
+    const owners = this.owners;
     for (let i = 0; i < this.count; i++) {
       const end = i + 1 < this.count ? (this.#start[i + 1] ?? 0) : this.length;
-      for (let at = this.#start[i] ?? 0; at < end; at += WORDS) owners.push(this.#instruction[i] ?? 0);
+      for (let at = this.#start[i] ?? 0; at < end; at += WORDS) owners[unit++] = this.#instruction[i] ?? 0;
     }
     for (const target of this.#targets) {
       // A stub is entered like a block: a header of no instructions, then the op.
@@ -360,7 +369,8 @@ export class Builder implements BlockBuilder {
       this.words[at + 3] = target.hi;
       this.words[target.word] = ip + header * 4;
       this.length += 2 * WORDS;
-      owners.push(this.#instructions - 1, this.#instructions - 1);
+      owners[unit++] = this.#instructions - 1;
+      owners[unit++] = this.#instructions - 1;
     }
     return this.length;
   }

@@ -11,7 +11,10 @@ import { FRAME_CODE, HEADER_BYTES } from "./map.ts";
 
 /** A translated block. */
 export interface Block {
-  /** Address of its header in memory 1, and of its end. */
+  /**
+   * Address of its header in memory 1, and of its end. There follow a byte for each unit, the instruction it belongs
+   * to, and from the next even address 16 bits for each instruction, its offset from pc.
+   */
   readonly ip: number;
   readonly end: number;
   /** Guest instructions. */
@@ -26,11 +29,10 @@ export interface Block {
   readonly from: number;
   readonly to: number;
   readonly bytes2: number;
-  /** Instruction of each 16-byte unit after the header; pc offset of each instruction. */
-  readonly owners: Uint8Array;
-  readonly offsets: Uint16Array;
+  /** 16-byte units after the header. */
+  readonly units: number;
   /** Words that link to it, and the stubs to put back: address, stub, address, stub... */
-  incoming: number[];
+  incoming: number[] | undefined;
   dead: boolean;
   /** The next block of the same pcLo. */
   next: Block | undefined;
@@ -47,7 +49,8 @@ export class Cache {
   readonly #frames = new Map<number, FrameCode>();
   readonly #order: Block[] = [];
   readonly #u32: Uint32Array;
-  readonly #i32: Int32Array;
+  readonly #u16: Uint16Array;
+  readonly #u8: Uint8Array;
   readonly #flags: Uint8Array;
   readonly #start: number;
   readonly #limit: number;
@@ -60,7 +63,8 @@ export class Cache {
   /** Code goes to [start, limit) of memory 1; `flags` has a byte for each frame. */
   constructor(buffer: ArrayBuffer, flags: Uint8Array, start: number, limit: number) {
     this.#u32 = new Uint32Array(buffer);
-    this.#i32 = new Int32Array(buffer);
+    this.#u16 = new Uint16Array(buffer);
+    this.#u8 = new Uint8Array(buffer);
     this.#flags = flags;
     this.#start = start;
     this.#limit = limit;
@@ -69,7 +73,7 @@ export class Cache {
 
   /** There is room for a block of this many words. */
   room(words: number): boolean {
-    return this.#top + HEADER_BYTES + words * 4 + 64 <= this.#limit;
+    return this.#top + HEADER_BYTES + words * 5 + 256 <= this.#limit;
   }
 
   /** Where the next block's first op will be. */
@@ -102,19 +106,23 @@ export class Cache {
   add(
     builder: Builder,
     words: number,
-    owners: readonly number[],
     where: { pcLo: number; pcHi: number; mode: number; frame: number; frame2: number; from: number; bytes: number },
     kept: boolean,
   ): Block {
     const ip = this.#top;
-    const at = ip >> 2;
     const count = builder.instructions;
-    this.#u32[at] = count << 16;
-    this.#u32[at + 1] = 0;
-    this.#i32[at + 2] = where.pcLo;
-    this.#i32[at + 3] = where.pcHi;
-    this.#i32.set(builder.words.subarray(0, words), at + 4);
-    const end = ip + HEADER_BYTES + words * 4;
+    let at = ip >> 2;
+    this.#u32[at++] = count << 16;
+    this.#u32[at++] = 0;
+    this.#u32[at++] = where.pcLo;
+    this.#u32[at++] = where.pcHi;
+    const from = builder.words;
+    for (let i = 0; i < words; i++) this.#u32[at++] = from[i] ?? 0;
+    const end = at * 4;
+    const units = words >> 2;
+    for (let i = 0; i < units; i++) this.#u8[end + i] = builder.owners[i] ?? 0;
+    let offset = (end + units + 1) >> 1;
+    for (let i = 0; i < count; i++) this.#u16[offset++] = builder.offsets[i] ?? 0;
     const to = Math.min(4096, where.from + where.bytes);
     const block: Block = {
       ip,
@@ -128,13 +136,12 @@ export class Cache {
       from: where.from,
       to,
       bytes2: where.frame2 >= 0 ? where.from + where.bytes - to : 0,
-      owners: Uint8Array.from(owners),
-      offsets: Uint16Array.from(builder.offsets.subarray(0, count)),
-      incoming: [],
+      units,
+      incoming: undefined,
       dead: false,
       next: undefined,
     };
-    this.#top = end;
+    this.#top = (offset * 2 + 15) & ~15;
     this.#order.push(block);
     if (kept) {
       this.translated++;
@@ -149,6 +156,25 @@ export class Cache {
       }
     }
     return block;
+  }
+
+  /** The instruction, within its block, that an op belongs to. */
+  owner(block: Block, op: number): number {
+    return this.#u8[block.end + ((op - block.ip - HEADER_BYTES) >> 4)] ?? 0;
+  }
+
+  /** Offset of an instruction from its block's pc. */
+  offset(block: Block, instruction: number): number {
+    return this.#u16[((block.end + block.units + 1) >> 1) + instruction] ?? 0;
+  }
+
+  /** Address of the first op of a later instruction than the one that `op` belongs to; 0 if there is none. */
+  after(block: Block, op: number): number {
+    const instruction = this.owner(block, op);
+    for (let unit = (op - block.ip - HEADER_BYTES) >> 4; unit < block.units; unit++) {
+      if ((this.#u8[block.end + unit] ?? 0) > instruction) return block.ip + HEADER_BYTES + unit * 16;
+    }
+    return 0;
   }
 
   /** Takes the last block added out again. */
@@ -171,7 +197,8 @@ export class Cache {
   /** Links the word at `word` (whose stub is `stub`) to a block. */
   link(word: number, stub: number, target: Block): void {
     this.#u32[word >> 2] = target.ip;
-    target.incoming.push(word, stub);
+    if (target.incoming === undefined) target.incoming = [word, stub];
+    else target.incoming.push(word, stub);
   }
 
   /** Kills the blocks that overlap bytes [from, to) of a frame; `killed` hears of each. */
@@ -198,10 +225,11 @@ export class Cache {
   #kill(block: Block): void {
     if (block.dead) return;
     block.dead = true;
-    for (let i = 0; i < block.incoming.length; i += 2) {
-      this.#u32[(block.incoming[i] ?? 0) >> 2] = block.incoming[i + 1] ?? 0;
+    const incoming = block.incoming;
+    if (incoming !== undefined) {
+      for (let i = 0; i < incoming.length; i += 2) this.#u32[(incoming[i] ?? 0) >> 2] = incoming[i + 1] ?? 0;
+      block.incoming = undefined;
     }
-    block.incoming = [];
     const code = this.#frames.get(block.frame);
     if (code !== undefined) {
       let previous: Block | undefined;

@@ -152,7 +152,6 @@ export class Engine {
   readonly #lift: Lift;
   readonly #source: LiftSource;
   readonly #bounce = new Uint8Array(64);
-  readonly #owners: number[] = [];
   readonly #helpers: readonly Helper[];
   readonly #vcpus = new Map<number, TranslatedVcpu>();
   readonly #free: number[] = [];
@@ -286,7 +285,7 @@ export class Engine {
         default: {
           const block = this.cache.at(op);
           if (block === undefined) throw new Error("translated code was left outside of any block");
-          const i = block.owners[(op - block.ip - HEADER_BYTES) >> 4] ?? 0;
+          const i = this.cache.owner(block, op);
           if (code === EXIT_CONTINUE || code === EXIT_ARCH_AFTER) {
             // Retired; the helper or the op has set pc.
             const back = block.count - (i + 1);
@@ -324,7 +323,7 @@ export class Engine {
   }
 
   #setPc(vcpu: TranslatedVcpu, block: Block, i: number): void {
-    const lo = (block.pcLo >>> 0) + (block.offsets[i] ?? 0);
+    const lo = (block.pcLo >>> 0) + this.cache.offset(block, i);
     vcpu.set64(this.layout.at.pc, lo >>> 0, block.pcHi + (lo > 0xffffffff ? 1 : 0));
   }
 
@@ -453,7 +452,7 @@ export class Engine {
     const page = pcLo & ~4095;
     const linkable = (lo: number, hi: number): boolean =>
       kept && frame2 < 0 && (lo & ~4095) === page && (hi | 0) === (pcHi | 0);
-    const words = builder.finish(this.cache.nextOps, linkable, this.#owners);
+    const words = builder.finish(this.cache.nextOps, linkable);
     const where = {
       pcLo: pcLo | 0,
       pcHi: pcHi | 0,
@@ -468,7 +467,7 @@ export class Engine {
       if (((this.#flags[frame] ?? 0) & FRAME_CODE) === 0) this.#evictWrites(frame);
       if (frame2 >= 0 && ((this.#flags[frame2] ?? 0) & FRAME_CODE) === 0) this.#evictWrites(frame2);
     }
-    return this.cache.add(builder, words, this.#owners, where, kept);
+    return this.cache.add(builder, words, where, kept);
   }
 
   #helper(state: number, op: number, index: number): number {
@@ -519,12 +518,8 @@ export class Engine {
 
   /** Ends a (dead) block after the instruction that `op` belongs to. */
   #stopAfter(block: Block, op: number): void {
-    const units = block.owners;
-    let unit = (op - block.ip - HEADER_BYTES) >> 4;
-    const instruction = units[unit] ?? 0;
-    while (unit < units.length && (units[unit] ?? 0) <= instruction) unit++;
-    if (unit >= units.length) return;
-    this.u16[(block.ip + HEADER_BYTES + unit * 16) >> 1] = this.#stop;
+    const at = this.cache.after(block, op);
+    if (at !== 0) this.u16[at >> 1] = this.#stop;
   }
 
   /** Instructions retired so far, within a helper called by `op` (its own not counted). */
@@ -533,13 +528,13 @@ export class Engine {
     const used = this.#entered - (vcpu.get(this.layout.at.budget) | 0);
     const block = this.cache.at(op);
     if (block === undefined) return vcpu.retired + used;
-    return vcpu.retired + used - (block.count - (block.owners[(op - block.ip - HEADER_BYTES) >> 4] ?? 0));
+    return vcpu.retired + used - (block.count - this.cache.owner(block, op));
   }
 
   /** Puts the pc of the instruction that `op` belongs to into the cell pc (for helpers that need it). */
   syncPc(vcpu: TranslatedVcpu, op: number): void {
     const block = this.cache.at(op);
-    if (block !== undefined) this.#setPc(vcpu, block, block.owners[(op - block.ip - HEADER_BYTES) >> 4] ?? 0);
+    if (block !== undefined) this.#setPc(vcpu, block, this.cache.owner(block, op));
   }
 
   // Translations.

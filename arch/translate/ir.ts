@@ -249,6 +249,8 @@ export interface Op extends OpSpec {
   /** 16 or 32. */
   readonly bytes: number;
   readonly flags: FlagUse;
+  /** Opcode of the plain twin, -1 where there is none (or it is "drop"). */
+  plainId: number;
   /** Can leave the block before its end (fault, exit, helper); set when the interpreter is emitted. */
   exits: boolean;
   /** Stores to guest memory or calls a helper, which may do so. */
@@ -267,6 +269,7 @@ export class OpSet {
         id,
         bytes: spec.extra ? 32 : 16,
         flags: spec.flags ?? "none",
+        plainId: -1,
         exits: true,
         stores: true,
       };
@@ -275,9 +278,10 @@ export class OpSet {
       return op;
     });
     for (const op of this.list) {
-      if (op.plain !== undefined && op.plain !== "drop" && this.get(op.plain).bytes !== op.bytes) {
-        throw new Error(`IR operation ${op.name}: its plain twin ${op.plain} has another size`);
-      }
+      if (op.plain === undefined || op.plain === "drop") continue;
+      const plain = this.get(op.plain);
+      if (plain.bytes !== op.bytes) throw new Error(`IR operation ${op.name}: its twin ${op.plain} has another size`);
+      op.plainId = plain.id;
     }
   }
 
