@@ -19,10 +19,12 @@ int guest_main(void) {
   char value[16];
   format_to(value, sizeof(value), "%u", REF);
   xs_write("data/grant-ref", value);
-  /* The store knows no permissions for a domain that is not there yet. */
-  while (xs_permissions("data/grant-ref", self, peer) != 0) sleep_for(1000000);
   print("grant-offer: granted a page to domain %u as reference %s\n", peer, value);
-  while (page[2048] == 0) sleep_for(1000000);
+  /* Repeated, because the store forgets permissions of a domain that is not there yet. */
+  while (page[2048] == 0) {
+    xs_permissions("data/grant-ref", self, peer);
+    sleep_for(5000000);
+  }
   print("grant-offer: withdraw while it is mapped: %s\n", grant_withdraw(REF) ? "done" : "refused");
   memory_fence();
   page[4095] = 1;
