@@ -31,6 +31,7 @@ import {
   SHL,
   ST,
   STB,
+  STF,
   toy,
   toyHelpers,
   toyLayout,
@@ -135,18 +136,57 @@ describe.each(["interpreter", "oracle"] as const)("engine, tier %s", (tier) => {
     expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
     expect([m.r(1), m.detail(), m.pc()]).toEqual([7, 1, 0x1002]);
     // Another frame behind page 1, with another continuation.
-    m.engine.physical.set([0, 0, ...toy(HLT, 0, 0, 2)], 60 * 4096);
+    m.engine.physical.set([0, 5, ...toy(HLT, 0, 0, 2)], 60 * 4096);
     m.map(1, 60, READ | EXEC);
     m.engine.flushPage(m.vcpu, 0x1000, 0);
     m.setPc(0xffc);
     expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
-    expect([m.r(1), m.detail()]).toEqual([14, 2]);
+    expect([m.r(1), m.detail()]).toEqual([12, 2]);
     // Without its second page the fetch faults there, with the pc at the instruction.
     m.map(1, 60, READ);
     m.engine.flushPage(m.vcpu, 0x1000, 0);
     m.setPc(0xffc);
     expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_FAULT);
     expect([m.pc(), m.vcpu.get(toyLayout.at.faultAddress)]).toEqual([0xffc, 0x1000]);
+  });
+
+  it("does not link to an instruction across two pages", () => {
+    const m = machine();
+    m.put(0xff0, toy(NOP), toy(ADDI, 2, 2, 1), toy(JMP, 0, 0, 1));
+    m.put(0xffc, toy(ADDI | LONG, 1, 1, 7), toy(HLT, 0, 0, 1));
+    for (let i = 0; i < 3; i++) {
+      m.setPc(0xff0);
+      expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
+    }
+    expect(m.r(1)).toBe(21);
+    m.engine.physical.set([0, 5, ...toy(HLT, 0, 0, 2)], 60 * 4096);
+    m.map(1, 60, READ | EXEC);
+    m.engine.flushPage(m.vcpu, 0x1000, 0);
+    m.setPc(0xff0);
+    expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
+    expect([m.r(1), m.detail()]).toEqual([26, 2]);
+  });
+
+  it("has the flags exact at a fault, where they would die behind it", () => {
+    const m = machine();
+    m.map(5, 21, 0);
+    m.set(1, 0x5000);
+    m.set(2, 3);
+    m.put(0, toy(ADDF, 3, 2, 2), toy(LD, 4, 1), toy(ADDF, 3, 3, 3), toy(HLT));
+    expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_FAULT);
+    expect(m.vcpu.get(toyLayout.at.flag)).toBe(6);
+  });
+
+  it("has the flags exact behind a store that changes the next instruction", () => {
+    const m = machine();
+    // The store turns the first nop into getf; without it the flag would die in addf.
+    m.set(1, 4);
+    m.set(2, GETF | (9 << 8), NOP);
+    m.set(4, 5);
+    m.put(0, toy(STF, 2, 1, 4), toy(NOP), toy(NOP), toy(ADDF, 3, 4, 4), toy(HLT));
+    expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
+    expect(m.r(9)).toBe((GETF | (9 << 8)) + 5);
+    expect(m.vcpu.get(toyLayout.at.flag)).toBe(10);
   });
 
   it("crosses pages in loads and stores, writing nothing if the second may not be written", () => {
@@ -158,6 +198,11 @@ describe.each(["interpreter", "oracle"] as const)("engine, tier %s", (tier) => {
     m.put(0, toy(ST, 2, 1), toy(LD, 3, 1), toy(HLT));
     expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
     expect([m.r(3), m.vcpu.get(reg(3) + 4)]).toEqual([0x55443322, 0x99887766]);
+    // And again, with both pages in the TLBs.
+    m.set(2, 0x55443322, 0x19887766);
+    m.setPc(0);
+    expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
+    expect([m.r(3), m.vcpu.get(reg(3) + 4)]).toEqual([0x55443322, 0x19887766]);
     expect(m.view.getUint8(40 * 4096)).toBe(0x55);
     m.map(5, 40, READ);
     m.engine.flushAll(m.vcpu);

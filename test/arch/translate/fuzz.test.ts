@@ -23,6 +23,7 @@ import {
   SHL,
   ST,
   STB,
+  STF,
   toy,
   toyLayout,
   XCHG,
@@ -30,6 +31,9 @@ import {
 
 const op = fc.constantFrom(
   ADD,
+  ADDF,
+  ADDF,
+  STF,
   ADDI,
   ADDF,
   GETF,
@@ -68,6 +72,8 @@ const world = fc.record({
 });
 type World = typeof world extends fc.Arbitrary<infer T> ? T : never;
 const LENGTH = 400;
+/** Neighbouring pages are not neighbours in memory. */
+const FRAME = (page: number): number => 16 + ((page * 3) & 7);
 
 class Tester {
   readonly at: ToyMachine;
@@ -86,8 +92,11 @@ class Tester {
     for (let page = 0; page < 7; page++)
       m.map(page, 16 + page, page === 5 ? 0 : page === 4 ? READ : READ | WRITE | EXEC);
     // Two pages share a frame: code seen at two addresses.
-    m.map(6, 16, READ | WRITE | EXEC);
-    m.put(w.start, ...w.code);
+    m.map(6, FRAME(0), READ | WRITE | EXEC);
+    for (const [i, byte] of w.code.flat().entries()) {
+      const va = w.start + i;
+      m.engine.physical[FRAME(va >> 12) * 4096 + (va & 4095)] = byte;
+    }
     for (const [i, value] of w.registers.entries()) m.set(i, value);
     m.setPc(w.start);
     m.vcpu.retired = 0;
@@ -153,11 +162,19 @@ describe("random programs", () => {
           const what = random(8);
           if (what === 0) engine.flushAll(vcpu);
           else if (what === 1) engine.flushCode();
-          else if (what === 2) engine.flushFrame(16 + random(7));
-          else if (what === 3) engine.wroteFrame(16 + random(7), 0, 4096);
+          else if (what === 2) engine.flushFrame(FRAME(random(7)));
+          else if (what === 3) engine.wroteFrame(FRAME(random(7)), 0, 4096);
           else if (what === 4) engine.flushPage(vcpu, random(7) * 4096, 0);
         };
         expect(run(slices, w, () => 1 + random(12), drop)).toEqual(expected);
+        expect(
+          run(
+            slices,
+            w,
+            () => 1,
+            () => {},
+          ),
+        ).toEqual(expected);
         stopped += once.at.engine.stats.kills;
       }),
       { numRuns: Number(process.env["TRANSLATE_FUZZ"] ?? 400), seed: Number(process.env["TRANSLATE_SEED"] ?? 1) },

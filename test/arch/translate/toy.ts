@@ -2,8 +2,8 @@
  * A toy architecture for the tests of the translation library: 16 registers of 64 bits, instructions of 4 bytes, one
  * level of page table in machine memory, flags that liveness may drop.
  *
- * An instruction is op, d, a, b (a byte each), b also a signed 8-bit immediate; an op of bit 7 is padded to 6 bytes (so
- * that instructions may cross pages). A page-table entry is 8 bytes: bit 0 readable, 1 writable, 2 executable, 3 the
+ * An instruction is op, d, a, b (a byte each), b also a signed 8-bit immediate; an op of bit 7 has 6 bytes, the last
+ * of which is b (so that instructions may cross pages). A page-table entry is 8 bytes: bit 0 readable, 1 writable, 2 executable, 3 the
  * page is special, 12.. the frame; `root` is its first frame, `pages` how many virtual pages it has.
  */
 import {
@@ -84,12 +84,13 @@ export const NOP = 14;
 export const SHL = 15;
 export const LDI = 16;
 export const HELP = 17;
+/** Stores d at [a], then sets the flag (and d) to d + b. */
+export const STF = 18;
 export const LONG = 0x80;
 
 /** Encodes an instruction. */
 export function toy(op: number, d = 0, a = 0, b = 0): number[] {
-  const bytes = [op, d & 255, a & 255, b & 255];
-  return op & LONG ? [...bytes, 0, 0] : bytes;
+  return op & LONG ? [op, d & 255, a & 255, 0, 0, b & 255] : [op, d & 255, a & 255, b & 255];
 }
 
 function lifter(ops: OpSet): (source: LiftSource, builder: BlockBuilder) => number {
@@ -132,7 +133,7 @@ function lifter(ops: OpSet): (source: LiftSource, builder: BlockBuilder) => numb
       }
       const d = reg((source.bytes[at + 1] ?? 0) & 15);
       const a = reg((source.bytes[at + 2] ?? 0) & 15);
-      const raw = source.bytes[at + 3] ?? 0;
+      const raw = source.bytes[at + length - 1] ?? 0;
       const b = reg(raw & 15);
       const immediate = (raw << 24) >> 24;
       builder.instruction(pcLo | 0, pcHi, length);
@@ -172,6 +173,10 @@ function lifter(ops: OpSet): (source: LiftSource, builder: BlockBuilder) => numb
           builder.emit(n.ldw, t0, a, 0, 0);
           builder.emit(n.st, d, a, 0, 0);
           builder.emit(n.mov, d, t0);
+          break;
+        case STF:
+          builder.emit(n.st, d, a, 0, 0);
+          builder.emit(n.addf, d, d, b);
           break;
         case NOP:
           break;
