@@ -1,0 +1,325 @@
+/**
+ * The block device backend (xen/io/blkif.h): a raw image as a guest's disk.
+ *
+ * Host reads and writes of one disk run one after the other in the order of their requests, each answered a fixed virtual latency after it was
+ * taken: what a guest reads never depends on the host's speed. A write's data is taken out of the guest's frames with the request, a read's put into them
+ * with the response. A flush is answered after the host's fsync; a barrier flushes before and after its data.
+ * Invariants: each request is copied, then checked, then answered exactly once, unless the frontend disconnects first; frames are mapped only
+ * while a request needs them; a ring with impossible indices ends the connection with one line in the log.
+ * Not supported: discard, indirect segments, persistent grants, several queues (none is advertised); formats other than raw.
+ */
+import {
+  type Abi,
+  BackRing,
+  ConfigError,
+  type DeviceHost,
+  type DeviceType,
+  GrantError,
+  type HostFile,
+  type HostServices,
+  type MappedPages,
+  type Nanoseconds,
+  RingError,
+  type SplitBackend,
+  xen,
+} from "hookvisor";
+import { BlkifLayout, type DiskLimits, type Request, SECTOR, type Segment } from "./request.ts";
+import { type DiskSpec, parseDiskSpec } from "./spec.ts";
+
+const { BLKIF_RSP, VDISK } = xen;
+
+/** Virtual time between a request and its response. */
+export const LATENCY: Nanoseconds = 100_000;
+/** Pages of a ring, log2, at most. */
+const MAX_RING_ORDER = 4;
+/** Lines in the log about bad requests, a connection. */
+const MOST_COMPLAINTS = 8;
+
+/** One disk: what the user asked for, and its file once opened. */
+export interface VbdConfig {
+  readonly disk: DiskSpec;
+  file: HostFile | null;
+}
+
+/** The device type. */
+export const vbdType: DeviceType<VbdConfig> = Object.freeze({
+  type: "vbd",
+  parse: (spec: string): VbdConfig => ({ disk: parseDiskSpec(spec), file: null }),
+  deviceId: (config: VbdConfig) => config.disk.number,
+  frontendNodes: ({ disk }: VbdConfig) => ({
+    "virtual-device": String(disk.number),
+    "device-type": disk.cdrom ? "cdrom" : "disk",
+  }),
+  async open(config: VbdConfig, services: HostServices): Promise<void> {
+    const { disk } = config;
+    const file = await services.openFile(disk.target, disk.writable ? "rw" : "r");
+    if (file.size < SECTOR) {
+      await file.close();
+      throw new ConfigError(
+        `Disk ${disk.target} has ${file.size} bytes; an image holds at least one sector of ${SECTOR}.`,
+      );
+    }
+    config.file = file;
+  },
+  create: (host: DeviceHost, config: VbdConfig) => new VbdBackend(host, config),
+});
+
+/** A frontend's rings, mapped. */
+interface Link {
+  readonly layout: BlkifLayout;
+  readonly ring: BackRing;
+  readonly pages: MappedPages;
+  readonly channel: { notify(): void; close(): void };
+  /** Frames of requests under way. */
+  readonly mapped: Set<MappedPages>;
+  readonly slot: DataView;
+  complaints: number;
+}
+
+class VbdBackend implements SplitBackend {
+  readonly kind = "split";
+  readonly #host: DeviceHost;
+  readonly #disk: DiskSpec;
+  readonly #file: HostFile;
+  readonly #limits: DiskLimits;
+  #link: Link | null = null;
+  /** Ends when every host operation asked for so far has. Never rejects. */
+  #work: Promise<unknown> = Promise.resolve();
+
+  constructor(host: DeviceHost, config: VbdConfig) {
+    if (config.file === null) throw new Error("the disk's file is not open");
+    this.#host = host;
+    this.#disk = config.disk;
+    this.#file = config.file;
+    this.#limits = { sectors: Math.floor(config.file.size / SECTOR), writable: config.disk.writable };
+    if (config.file.size % SECTOR !== 0)
+      host.log(
+        `${config.file.path}: its last ${config.file.size % SECTOR} bytes are no whole sector; the guest does not see them`,
+      );
+  }
+
+  probe(): void {
+    const { backend } = this.#host;
+    const { vdev, target, writable, cdrom } = this.#disk;
+    const nodes: Readonly<Record<string, string>> = {
+      dev: vdev,
+      params: target,
+      type: "file",
+      mode: writable ? "w" : "r",
+      "device-type": cdrom ? "cdrom" : "disk",
+      removable: cdrom ? "1" : "0",
+      bootable: "1",
+      specification: "xen",
+      "hotplug-status": "connected",
+      "max-ring-page-order": String(MAX_RING_ORDER),
+      "multi-queue-max-queues": "1",
+      "feature-flush-cache": "1",
+      "feature-barrier": "1",
+      "feature-persistent": "0",
+    };
+    for (const [key, value] of Object.entries(nodes)) backend.write(key, value);
+  }
+
+  connect(): void {
+    const { frontend, backend } = this.#host;
+    const number = (key: string, most: number): number => nodeNumber(key, frontend.read(key), most);
+    const queues = frontend.read("multi-queue-num-queues");
+    if (queues !== undefined && queues !== "1") throw new ConfigError(`${queues} queues are not supported, only 1.`);
+    const order = frontend.read("ring-page-order") === undefined ? null : number("ring-page-order", MAX_RING_ORDER);
+    const references =
+      order === null
+        ? [number("ring-ref", 0xffff_ffff)]
+        : Array.from({ length: 1 << order }, (_, i) => number(`ring-ref${i}`, 0xffff_ffff));
+    const port = number("event-channel", 0xffff_ffff);
+    const layout = new BlkifLayout(protocolAbi(frontend.read("protocol"), this.#host.domain.abi));
+    const pages = this.#host.mapGrants(references, "rw");
+    try {
+      const ring = new BackRing({
+        pages: pages.pages,
+        slotBytes: layout.slotBytes,
+        littleEndian: layout.littleEndian,
+        wrote: (page, from, to) => pages.wrote(page, from, to),
+      });
+      const channel = this.#host.bindEvent(port, () => this.#poll());
+      const slot = new DataView(new ArrayBuffer(layout.slotBytes));
+      this.#link = { layout, ring, pages, channel, mapped: new Set(), slot, complaints: 0 };
+    } catch (error) {
+      pages.unmap();
+      throw error;
+    }
+    const info = (this.#disk.cdrom ? VDISK.CDROM | VDISK.REMOVABLE : 0) | (this.#disk.writable ? 0 : VDISK.READONLY);
+    backend.write("sectors", String(this.#limits.sectors));
+    backend.write("info", String(info));
+    backend.write("sector-size", String(SECTOR));
+    backend.write("physical-sector-size", String(SECTOR));
+    this.#poll();
+  }
+
+  async disconnect(): Promise<void> {
+    this.#release();
+    await this.#work;
+  }
+
+  async close(): Promise<void> {
+    this.#release();
+    await this.#work;
+    await this.#file.close();
+  }
+
+  /** Lets go of the frontend's memory at once. Answers of what is in flight are dropped: nobody waits for them any more. */
+  #release(): void {
+    const link = this.#link;
+    this.#link = null;
+    if (link === null) return;
+    link.channel.close();
+    for (const pages of link.mapped) pages.unmap();
+    link.mapped.clear();
+    link.pages.unmap();
+  }
+
+  /** Takes all requests that there are. */
+  #poll(): void {
+    const link = this.#link;
+    if (link === null) return;
+    const slot = new Uint8Array(link.slot.buffer);
+    try {
+      do while (link.ring.takeRequest(slot)) this.#take(link);
+      while (link.ring.finalCheck());
+    } catch (error) {
+      if (!(error instanceof RingError)) throw error;
+      this.#host.log(`connection closed, wild ring: ${error.message}`);
+      this.#release();
+    }
+  }
+
+  #take(link: Link): void {
+    const slot = new DataView(link.slot.buffer.slice(0));
+    const request = link.layout.parse(link.slot, this.#limits);
+    const answer = (status: number): void => this.#answer(link, slot, status);
+    switch (request.kind) {
+      case "unsupported":
+        answer(BLKIF_RSP.EOPNOTSUPP);
+        return;
+      case "bad":
+        this.#complain(link, request.why);
+        answer(BLKIF_RSP.ERROR);
+        return;
+      case "flush":
+        this.#start(
+          () => this.#file.flush(),
+          (error) => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR),
+        );
+        return;
+      default:
+        this.#transfer(link, request, answer);
+    }
+  }
+
+  #transfer(link: Link, request: Extract<Request, { kind: "read" | "write" }>, answer: (status: number) => void): void {
+    const { segments, offset, length } = request;
+    let pages: MappedPages;
+    try {
+      pages = this.#host.mapGrants(
+        segments.map((segment) => segment.reference),
+        request.kind === "read" ? "rw" : "ro",
+      );
+    } catch (error) {
+      if (!(error instanceof GrantError)) throw error;
+      this.#complain(link, error.message);
+      answer(BLKIF_RSP.ERROR);
+      return;
+    }
+    const data = new Uint8Array(length);
+    if (request.kind === "write") {
+      gather(segments, pages, data);
+      pages.unmap();
+      this.#start(
+        async () => {
+          if (request.flush !== "none") await this.#file.flush();
+          await this.#file.write(offset, data);
+          if (request.flush === "both") await this.#file.flush();
+        },
+        (error) => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR),
+      );
+      return;
+    }
+    link.mapped.add(pages);
+    this.#start(
+      () => this.#file.read(offset, data),
+      (error) => {
+        if (!link.mapped.delete(pages)) return;
+        if (error === null) scatter(segments, pages, data);
+        pages.unmap();
+        answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
+      },
+    );
+  }
+
+  /** Host work after all that was asked for before; `done` runs in virtual time, with the error if there was one. */
+  #start(work: () => Promise<void>, done: (error: Error | null) => void): void {
+    const running = this.#work.then(work);
+    this.#work = running.catch(() => {});
+    this.#host.io(running, LATENCY, (result) => {
+      if (result instanceof Error) this.#host.log(`host I/O failed: ${result.message}`);
+      done(result instanceof Error ? result : null);
+    });
+  }
+
+  /** Puts a response, unless the frontend has gone. */
+  #answer(link: Link, slot: DataView, status: number): void {
+    if (this.#link !== link) return;
+    const response = new Uint8Array(link.layout.slotBytes);
+    link.layout.respond(slot, status, new DataView(response.buffer));
+    link.ring.putResponse(response);
+    if (link.ring.pushResponses()) link.channel.notify();
+  }
+
+  #complain(link: Link, what: string): void {
+    link.complaints++;
+    if (link.complaints <= MOST_COMPLAINTS) this.#host.log(`request refused: ${what}`);
+    if (link.complaints === MOST_COMPLAINTS) this.#host.log("further bad requests of this connection are not logged");
+  }
+}
+
+function gather(segments: readonly Segment[], pages: MappedPages, into: Uint8Array): void {
+  let at = 0;
+  for (const [i, { from, to }] of segments.entries()) {
+    into.set(pages.pages[i]!.subarray(from, to), at);
+    at += to - from;
+  }
+}
+
+function scatter(segments: readonly Segment[], pages: MappedPages, data: Uint8Array): void {
+  let at = 0;
+  for (const [i, { from, to }] of segments.entries()) {
+    pages.pages[i]!.set(data.subarray(at, at + to - from), from);
+    pages.wrote(i, from, to);
+    at += to - from;
+  }
+}
+
+const X86_64: Abi = Object.freeze({ wordBytes: 8, endian: "little", align64: 8 });
+const X86_32: Abi = Object.freeze({ wordBytes: 4, endian: "little", align64: 4 });
+
+/** The layout that a frontend's `protocol` node names (xen/io/protocols.h); without one the guest's own. */
+function protocolAbi(protocol: string | undefined, native: Abi): Abi {
+  switch (protocol) {
+    case undefined:
+      return native;
+    case "x86_64-abi":
+      return X86_64;
+    case "x86_32-abi":
+      return X86_32;
+    default:
+      throw new ConfigError(`Protocol '${protocol}' is not supported; there are x86_64-abi and x86_32-abi.`);
+  }
+}
+
+function nodeNumber(key: string, text: string | undefined, most: number): number {
+  const value = text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value <= most))
+    throw new ConfigError(
+      `The frontend's node ${key} is ${text === undefined ? "missing" : `'${text.slice(0, 20)}'`}.`,
+    );
+  return value;
+}
