@@ -203,6 +203,7 @@ describe.each(["interpreter", "oracle"] as const)("engine, tier %s", (tier) => {
     m.setPc(0);
     expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
     expect([m.r(3), m.vcpu.get(reg(3) + 4)]).toEqual([0x55443322, 0x19887766]);
+    expect(m.view.getUint8(40 * 4096 + 4)).toBe(0x19);
     expect(m.view.getUint8(40 * 4096)).toBe(0x55);
     m.map(5, 40, READ);
     m.engine.flushAll(m.vcpu);
