@@ -124,7 +124,7 @@ export function createHooks() {
     domainCreate: new AsyncSeriesHook<[Domain]>(["domain"]),
     domainDestroy: new AsyncSeriesHook<[Domain]>(["domain"]),
     domainShutdown: new SyncHook<[Domain, ShutdownReason, Nanoseconds]>(["domain", "reason", "now"]),
-    accessCheck: new SyncBailHook<[AccessRequest], number>(["request"]),
+    accessCheck: new SyncBailHook<[AccessRequest], number | undefined>(["request"]),
     contextSwitch: new SyncHook<[Pcpu, Vcpu | null, Vcpu | null, Nanoseconds]>(["pcpu", "previous", "next", "now"]),
     runstate: new SyncHook<[Vcpu, RunState, RunState, Nanoseconds]>(["vcpu", "from", "to", "now"]),
     hypercall: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "number", "result", "now"]),
