@@ -17,6 +17,7 @@ import {
   type Helper,
 } from "../translate/ir.ts";
 import { CC_SUB } from "./flags.ts";
+import { sseHelper, stateHelper, x87Helper } from "./helpers-fpu.ts";
 import { STRING_CMPS, STRING_LODS, STRING_MOVS, STRING_STOS } from "./lift/control.ts";
 import { RESULT_MEMORY, RESULT_PUSH, RESULT_REGISTER } from "./lift/system.ts";
 import {
@@ -43,6 +44,9 @@ export function makeHelpers(engine: Engine, machine: X86Machine): readonly Helpe
     stringHelper(engine, machine),
     divide(engine, machine, false),
     divide(engine, machine, true),
+    x87Helper(engine, machine),
+    sseHelper(engine, machine),
+    stateHelper(engine, machine),
   ];
 }
 

@@ -12,9 +12,6 @@ export * from "./paging.ts";
 export * from "./platform.ts";
 export * from "./state.ts";
 export {
-  MODE_16,
-  MODE_32,
-  MODE_64,
   X86_EXIT_BUDGET,
   X86_EXIT_EXCEPTION,
   X86_EXIT_PLATFORM,

@@ -1141,7 +1141,7 @@ ops.push(
 );
 
 /** All of them, for the engine. */
-export const X86_OPS: readonly OpSpec[] = ops;
+export const X86_INTEGER_OPS: readonly OpSpec[] = ops;
 
 /** Uses of `FlagUse` other than "none" by name, for tests. */
 export function flagUse(name: string): FlagUse {

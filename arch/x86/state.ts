@@ -56,6 +56,13 @@ export const STATE = defineLayout("x86", {
   helperValue: 16,
 });
 
+/** The `mode` cell: code size in the low two bits; MODE_NO_FPU while CR0.TS or EM is set (#NM). */
+export const MODE_64 = 0;
+export const MODE_32 = 1;
+export const MODE_16 = 2;
+export const MODE_SIZE = 3;
+export const MODE_NO_FPU = 4;
+
 /** Register numbers. */
 export const RAX = 0;
 export const RCX = 1;

@@ -13,14 +13,19 @@ import { type CpuidPolicy, defaultCpuid } from "./cpuid.ts";
 import { DECODE_OK, decode, Instruction } from "./decode.ts";
 import { CC_EFLAGS, flagsFromHalves } from "./flags.ts";
 import { makeHelpers } from "./helpers.ts";
+import { fxrstorImage, fxsaveImage } from "./helpers-fpu.ts";
 import type { X86Entry } from "./lift/context.ts";
 import { makeLift } from "./lift/index.ts";
-import { X86_OPS } from "./ops.ts";
+import { X86_OPS } from "./opset.ts";
 import { emitWalk, MMU_INDEXES, MMU_SUPERVISOR } from "./paging.ts";
 import type { SystemOperation, X86Platform } from "./platform.ts";
 import {
   FLAGS_ARITHMETIC,
   gpr,
+  MODE_32,
+  MODE_64,
+  MODE_NO_FPU,
+  MODE_SIZE,
   NO_ERROR_CODE,
   RBP,
   RSP,
@@ -40,11 +45,6 @@ export const X86_EXIT_BUDGET = 0;
 export const X86_EXIT_EXCEPTION = 1;
 /** The platform asked for it (SYSTEM_EXIT): `exitReason`. */
 export const X86_EXIT_PLATFORM = 2;
-
-/** Code size by the value of the state's `mode` cell. */
-export const MODE_64 = 0;
-export const MODE_32 = 1;
-export const MODE_16 = 2;
 
 const at = STATE.at;
 
@@ -183,7 +183,20 @@ export class X86Vcpu {
     this.machine.engine.flushAll(this.translated);
   }
 
-  /** MODE_64, MODE_32 or MODE_16. */
+  /** CR0.TS or EM: x87, MMX and SSE instructions raise #NM from now on, or no longer. */
+  setFpuDisabled(disabled: boolean): void {
+    this.mode = disabled ? this.mode | MODE_NO_FPU : this.mode & ~MODE_NO_FPU;
+  }
+
+  /** FXSAVE's 512-byte image (64-bit form) out of the vCPU, and into it; false where MXCSR has reserved bits. */
+  fxsave(out: DataView): void {
+    fxsaveImage(this.machine.engine, this, out);
+  }
+  fxrstor(from: DataView): boolean {
+    return fxrstorImage(this.machine.engine, this, from);
+  }
+
+  /** MODE_64, MODE_32 or MODE_16, and MODE_NO_FPU. */
   set mode(mode: number) {
     this.translated.set(at.mode, mode);
   }
@@ -386,7 +399,8 @@ export class X86Machine {
         );
       }
       const i = this.#instruction;
-      i.bits = vcpu.mode === MODE_64 ? 64 : vcpu.mode === MODE_32 ? 32 : 16;
+      const size = vcpu.mode & MODE_SIZE;
+      i.bits = size === MODE_64 ? 64 : size === MODE_32 ? 32 : 16;
       if (decode(X86_TABLE, this.#fetched, 0, 16, i) === DECODE_OK) {
         const memory = i.entry!.modrm && i.mod !== 3;
         const implicit = IMPLICIT_STACK.test(i.entry!.name);

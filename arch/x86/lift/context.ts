@@ -64,6 +64,8 @@ export class LiftContext {
   nextLo = 0;
   nextHi = 0;
   flags: number = FLAGS_UNKNOWN;
+  /** CR0.TS or EM is set: x87, MMX and SSE instructions raise #NM. */
+  fpuDisabled = false;
   #temps = 0;
   #vectors = 0;
 

@@ -8,7 +8,7 @@ import type { Lift } from "../../translate/ir.ts";
 import { LIFT_DONE, LIFT_TRUNCATED, type OpSet } from "../../translate/ir.ts";
 import { DECODE_MORE, DECODE_OK, DECODE_TOO_LONG, decode, Instruction, MAX_LENGTH } from "../decode.ts";
 import { X86_OPSET } from "../opset.ts";
-import { VECTOR_GP } from "../state.ts";
+import { MODE_32, MODE_64, MODE_NO_FPU, MODE_SIZE, VECTOR_GP } from "../state.ts";
 import { X86_TABLE } from "../table.ts";
 import { FLAGS_UNKNOWN, LiftContext, type X86Entry } from "./context.ts";
 
@@ -22,7 +22,9 @@ export function makeLift(ops: OpSet): Lift {
   return (source, builder) => {
     x.b = builder;
     x.flags = FLAGS_UNKNOWN;
-    i.bits = source.mode === 0 ? 64 : source.mode === 1 ? 32 : 16;
+    const size = source.mode & MODE_SIZE;
+    i.bits = size === MODE_64 ? 64 : size === MODE_32 ? 32 : 16;
+    x.fpuDisabled = (source.mode & MODE_NO_FPU) !== 0;
     let at = source.start;
     let pcLo = source.pcLo | 0;
     let pcHi = source.pcHi | 0;

@@ -201,3 +201,37 @@ export function randomCase(random: Random, code: readonly number[], aligned = fa
     scratch,
   };
 }
+
+/** A random FXSAVE image: xmm of integers and of floats, x87 in MMX state or with a few numbers. */
+export function randomFx(random: Random, x87 = false): Uint8Array {
+  const fx = new Uint8Array(512);
+  const view = new DataView(fx.buffer);
+  view.setUint16(0, 0x37f, true);
+  view.setUint32(24, 0x1f80 | (random.below(2) === 0 ? 0x20 : 0), true);
+  for (let n = 0; n < 16; n++) {
+    const kind = random.below(4);
+    const at = 160 + 16 * n;
+    for (let k = 0; k < 16; k += 4) view.setUint32(at + k, random.u32(), true);
+    if (kind === 0) for (let k = 0; k < 16; k += 4) view.setFloat32(at + k, random.below(2000) / 8 - 100, true);
+    if (kind === 1) for (let k = 0; k < 16; k += 8) view.setFloat64(at + k, random.below(20000) / 16 - 500, true);
+    if (kind === 2 && random.below(2)) view.setBigUint64(at, BigInt(random.below(70)), true);
+  }
+  if (x87) {
+    const top = random.below(8);
+    view.setUint16(2, top << 11, true);
+    for (let n = 0; n < 8; n++) {
+      view.setUint32(32 + 16 * n, random.u32(), true);
+      view.setUint32(36 + 16 * n, random.u32() | 0x80000000, true);
+      view.setUint16(40 + 16 * n, 0x3ff0 + random.below(32) + (random.below(2) << 15), true);
+      if (random.below(4) !== 0) fx[4] = fx[4]! | (1 << ((top + n) & 7));
+    }
+  } else {
+    fx[4] = 0xff;
+    for (let n = 0; n < 8; n++) {
+      view.setUint32(32 + 16 * n, random.below(3) === 0 ? random.below(80) : random.u32(), true);
+      view.setUint32(36 + 16 * n, random.below(3) === 0 ? 0 : random.u32(), true);
+      view.setUint16(40 + 16 * n, 0xffff, true);
+    }
+  }
+  return fx;
+}

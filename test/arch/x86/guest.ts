@@ -124,17 +124,20 @@ export class BareGuest {
     };
   }
 
-  /** xmm registers and mxcsr from an FXSAVE image (x87: see the fpu tests). */
   protected loadFx(fx: Uint8Array | null): void {
-    for (let n = 0; n < 16; n++) {
-      const r = this.vcpu.xmm(n);
-      if (fx === null) r.fill(0);
-      else r.set(fx.subarray(160 + 16 * n, 176 + 16 * n));
+    const image = new Uint8Array(512);
+    if (fx !== null) image.set(fx);
+    else {
+      image[0] = 0x7f;
+      image[1] = 3;
+      image[24] = 0x80;
+      image[25] = 0x1f;
     }
+    this.vcpu.fxrstor(new DataView(image.buffer));
   }
   protected saveFx(): Uint8Array {
     const fx = new Uint8Array(512);
-    for (let n = 0; n < 16; n++) fx.set(this.vcpu.xmm(n), 160 + 16 * n);
+    this.vcpu.fxsave(new DataView(fx.buffer));
     return fx;
   }
 }
