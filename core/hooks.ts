@@ -147,7 +147,10 @@ export type Hooks = ReturnType<typeof createHooks>;
 
 /** Makes every later tap an error that names the plugin. */
 export function sealHooks(hooks: Hooks): void {
-  const refuse = (tap: { name: string }): never => {
+  // An interceptor is called at once for the taps there are; only later ones are refused.
+  let sealed = false;
+  const refuse = <T extends { name: string }>(tap: T): T => {
+    if (!sealed) return tap;
     throw new PluginError(
       "HV_HOOKS_SEALED",
       tap.name,
@@ -166,6 +169,7 @@ export function sealHooks(hooks: Hooks): void {
       });
     } else (hook as SyncHook<unknown[]>).intercept({ register: refuse });
   }
+  sealed = true;
 }
 
 /** The plugin that provides `key`; PluginError that lists the keys there are. */
