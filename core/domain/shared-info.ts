@@ -77,7 +77,7 @@ export class SharedInfo {
     domain.shared = null;
     domain.sharedInfo = -1;
     this.#frames.putType(this.mfn);
-    this.#frames.putRef(this.mfn);
+    this.#frames.dropAllocation(this.mfn);
   }
 
   /** Gives a new vCPU its vcpu_info in this page. */

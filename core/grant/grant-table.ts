@@ -301,13 +301,17 @@ export class GrantTable {
     }
   }
 
-  /** The domain dies: gives back the table's frames. Grants that others have mapped stay pinned until they unmap. */
+  /**
+   * The domain dies: gives back what it has mapped of others, and the table's frames. Grants of its own that others have mapped
+   * stay pinned until they unmap.
+   */
   destroy(): void {
     if (this.#destroyed) return;
+    this.releaseMappings();
     this.#destroyed = true;
     for (const mfn of this.#table.splice(0)) {
       this.#frames.putType(mfn);
-      this.#frames.putRef(mfn);
+      this.#frames.dropAllocation(mfn);
     }
   }
 }

@@ -14,7 +14,8 @@ export function transferGrant(machine: Machine, caller: Domain, gfn: number, dom
   const { frames } = machine;
   const arch = caller.arch!;
   const mfn = gfn <= 0xffffffff ? arch.gfnToMfn(caller, gfn) : -1;
-  if (!frames.owns(caller.id, mfn) || frames.refs[mfn] !== 1 || frames.typeCount[mfn] !== 0) return GNTST.bad_page;
+  const spare = frames.allocated[mfn] === 1 && frames.refs[mfn] === 1 && frames.typeCount[mfn] === 0;
+  if (!frames.owns(caller.id, mfn) || !spare) return GNTST.bad_page;
   const receiver = machine.domains.get(domid);
   if (receiver === undefined || receiver.arch === null) return GNTST.bad_domain;
   if (checkAccess(machine, caller, "grant_transfer", receiver, "hook") < 0) return GNTST.permission_denied;

@@ -71,7 +71,7 @@ function allocate(machine: Machine, domain: Domain, order: number, extents: numb
     return got;
   } catch (error) {
     if (!(error instanceof OutOfFrames)) throw error;
-    for (const first of got) for (let k = 0; k < 2 ** order; k++) frames.putRef(first + k);
+    for (const first of got) for (let k = 0; k < 2 ** order; k++) frames.dropAllocation(first + k);
     return null;
   }
 }
@@ -93,10 +93,10 @@ function exchangeChunk(machine: Machine, call: HypercallCall, domain: Domain, fr
       frames.setGfn(input.mfns[j]!, places[j]!);
       arch.acquireFrame(domain, input.gfns[j]!, input.mfns[j]!);
     }
-    for (const first of fresh) for (let k = 0; k < 2 ** to.order; k++) frames.putRef(first + k);
+    for (const first of fresh) for (let k = 0; k < 2 ** to.order; k++) frames.dropAllocation(first + k);
     return -ERRNO.EINVAL;
   }
-  for (const mfn of input.mfns) frames.putRef(mfn);
+  for (const mfn of input.mfns) frames.dropAllocation(mfn);
   let result = 0;
   for (const [i, first] of fresh.entries()) {
     for (let k = 0; k < 2 ** to.order; k++) {

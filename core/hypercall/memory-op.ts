@@ -2,8 +2,8 @@
  * Memory_op (12): the commands that change or ask for reservations and the physmap (Xen: common/memory.c). Those of one
  * architecture (memory_map, machphys_mapping, ...) are added by its plugin: `table.group(__HYPERVISOR.memory_op).add(...)`.
  *
- * Invariants: a frame leaves a domain only when nothing but its allocation holds it (one reference, no type count), so that it can
- * be given back once and not while it is mapped, granted, registered or a page table; as in Xen, a failing extent ends the
+ * Invariants: a frame is given back once, by the reference that its allocation holds, and is freed when it is no longer mapped,
+ * granted, registered or a page table; the shared info page and grant frames are not given back; as in Xen, a failing extent ends the
  * call, whose result is the number of extents done; a preempted call carries that number in the command's upper bits.
  */
 import {
@@ -23,7 +23,7 @@ import { INVALID_GFN, type Mfn } from "../machine/frames.ts";
 import type { Machine } from "../machine/machine.ts";
 import { type Handle, isNull, offsetHandle, readWord, writeWord } from "./guest-list.ts";
 import { addMemoryExchange } from "./memory-exchange.ts";
-import { allocateExtent, isSpare, MAX_ORDER, memoryFrames } from "./reservation.ts";
+import { allocateExtent, isMemory, MAX_ORDER, memoryFrames } from "./reservation.ts";
 import type { HypercallCall, HypercallTable } from "./table.ts";
 
 /** The command's low bits; the extents done are above (MEMOP_EXTENT_SHIFT, MEMOP_CMD_MASK). */
@@ -76,12 +76,11 @@ function eachExtent(
   return Math.max(start, count);
 }
 
-/** Takes one frame out of its domain. */
+/** Takes one frame out of its domain; it is freed when nothing holds it any more. */
 function giveBack(machine: Machine, domain: Domain, gfn: number): boolean {
   const mfn = gfn <= 0xffffffff ? domain.arch!.gfnToMfn(domain, gfn) : -1;
-  if (!isSpare(machine, domain, mfn) || !domain.arch!.releaseFrame(domain, gfn, mfn)) return false;
-  machine.frames.putRef(mfn);
-  return true;
+  if (!isMemory(machine, domain, mfn) || !domain.arch!.releaseFrame(domain, gfn, mfn)) return false;
+  return machine.frames.dropAllocation(mfn);
 }
 
 function addReservations(group: ReturnType<HypercallTable["group"]>, machine: Machine): void {

@@ -15,7 +15,15 @@ export function memoryFrames(machine: Machine, domain: Domain): number {
 /** Is this a frame of the domain that nothing but its allocation holds? */
 export function isSpare(machine: Machine, domain: Domain, mfn: number): boolean {
   const { frames } = machine;
-  return frames.owns(domain.id, mfn) && frames.refs[mfn] === 1 && frames.typeCount[mfn] === 0;
+  const held = frames.allocated[mfn] === 1 && frames.refs[mfn] === 1 && frames.typeCount[mfn] === 0;
+  return held && frames.owns(domain.id, mfn);
+}
+
+/** Is this a frame of the domain's memory that it has not given back yet? It may be in use. */
+export function isMemory(machine: Machine, domain: Domain, mfn: number): boolean {
+  const { frames } = machine;
+  if (!frames.owns(domain.id, mfn) || frames.allocated[mfn] === 0) return false;
+  return mfn !== domain.sharedInfo && !domain.grants.isGrantFrame(mfn);
 }
 
 /** 2^order fresh frames with consecutive, aligned numbers for the domain, within its maximum; -1: none. */

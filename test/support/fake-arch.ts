@@ -347,12 +347,10 @@ export function makeWorld(options: WorldOptions = {}): World {
     for (const vcpu of domain.vcpus) timers.detach(vcpu);
     domain.events.destroy();
     arch.destroyDomain(domain);
-    domain.grants.releaseMappings();
     domain.grants.destroy();
     for (const vcpu of domain.vcpus) domain.shared?.detach(vcpu);
     domain.shared?.release(domain);
-    for (let mfn = 0; mfn < machine.frames.count; mfn++)
-      if (machine.frames.owns(domain.id, mfn)) machine.frames.putRef(mfn);
+    machine.frames.disown(domain.id);
     if (machine.frames.ownedBy(domain.id) === 0) machine.domains.delete(domain.id);
   };
   return { machine, dom0, guests: made, timers, shutdowns, log, destroy };

@@ -33,10 +33,21 @@ function grantWorld(options: WorldOptions = {}) {
 }
 
 /** Writes a shared entry, as the granting guest does. */
-function grant(guest: Guest, ref: number, domid: number, page: number, flags: number = GTF.permit_access): void {
+function grant(
+  guest: Guest,
+  ref: number,
+  domid: number,
+  page: number,
+  flags: number = GTF.permit_access,
+  ownTable = false,
+): void {
   const layout = grant_entry_v1.at(guest.abi);
   const base = guest.domain.grants.frameAt(Math.floor(ref / 512)) * FRAME_SIZE + (ref % 512) * 8;
-  layout.write(guest.machine.frames.view, base, { flags, domid, frame: guest.gfn(page) });
+  layout.write(guest.machine.frames.view, base, {
+    flags,
+    domid,
+    frame: ownTable ? guest.domain.grants.frameAt(0) : guest.gfn(page),
+  });
 }
 
 function flagsOf(guest: Guest, ref: number): number {
@@ -376,7 +387,7 @@ describe("reference counts", () => {
           const [me, other] = [guests[by]!, guests[from]!];
           if (me.domain.dying) continue;
           if (op === "grant")
-            grant(me, ref, from === by ? 0 : other.domain.id, 2 + page, GTF.permit_access | (flags & 4));
+            grant(me, ref, from === by ? 0 : other.domain.id, 2 + page, GTF.permit_access | (flags & 4), flags === 3);
           else if (op === "revoke") grant(me, ref, 0, 0, 0);
           else if (op === "map") map(me, other, ref, flags, MAP_PAGE + page);
           else if (op === "unmap") unmap(me, ref, MAP_PAGE + page, flags === 7 ? me.mfn(2) * FRAME_SIZE : 0);
