@@ -113,7 +113,7 @@ export class Cache {
     const count = builder.instructions;
     let at = ip >> 2;
     this.#u32[at++] = count << 16;
-    this.#u32[at++] = 0;
+    this.#u32[at++] = where.frame2 >= 0 ? -1 : where.frame;
     this.#u32[at++] = where.pcLo;
     this.#u32[at++] = where.pcHi;
     const from = builder.words;

@@ -8,7 +8,7 @@
  * - After every run the cell pc and `retired` are exact: the same instruction count and the same state whatever slices
  *   a run is cut into. A block that does not fit the rest of a budget is translated again, cut to it.
  * - Blocks link directly only within one virtual page, which the block itself runs from; every other jump goes through
- *   the vCPU's jump cache, cleared with its TLB.
+ *   the vCPU's jump cache, whose entries are checked again after a flush of its TLB.
  * - A frame with translated code is in no write TLB; a store into it kills the blocks it overlaps before the next
  *   guest instruction.
  * - A reader of guest memory outside must use `translate`, a writer must call `wroteFrame`.
@@ -38,10 +38,14 @@ import {
 import type { Layout } from "./layout.ts";
 import {
   ENTRIES,
+  FETCH_TLB,
   FILLS,
   FRAME_CODE,
+  FRAME_FETCHED,
   FRAME_READABLE,
   FRAME_WRITABLE,
+  GENERATION,
+  GENERATIONS,
   HEADER_BYTES,
   JUMP_CACHE,
   jumpSlot,
@@ -100,14 +104,10 @@ export class TranslatedVcpu {
   retired = 0;
   readonly #u32: Uint32Array;
   readonly bytes: Uint8Array;
-  /** Jump cache slots filled since its last flush, of each mmu index: byte addresses. */
-  readonly jumps: number[][];
-
-  constructor(base: number, buffer: ArrayBuffer, mmuIndexes: number) {
+  constructor(base: number, buffer: ArrayBuffer) {
     this.base = base;
     this.#u32 = new Uint32Array(buffer);
     this.bytes = new Uint8Array(buffer, base, STATE_BYTES);
-    this.jumps = Array.from({ length: mmuIndexes }, () => []);
   }
 
   /** Reads 32 bits of the state at a multiple of 4. */
@@ -223,7 +223,7 @@ export class Engine {
     const base = this.#free.pop();
     if (base === undefined) throw new Error("no room for another vCPU");
     this.u8.fill(0, base, base + STATE_BYTES);
-    const vcpu = new TranslatedVcpu(base, this.state.buffer as ArrayBuffer, this.arch.mmuIndexes);
+    const vcpu = new TranslatedVcpu(base, this.state.buffer as ArrayBuffer);
     this.#vcpus.set(base, vcpu);
     for (let mmu = 0; mmu < this.arch.mmuIndexes; mmu++) this.#clear(base + mmuOffset(mmu));
     return vcpu;
@@ -335,14 +335,12 @@ export class Engine {
     if (block === undefined) return -1;
     if (block.count > remaining) return this.#cutTo(vcpu, remaining);
     const mmu = vcpu.get(this.layout.at.mmu);
-    const slot = vcpu.base + mmuOffset(mmu) + JUMP_CACHE + jumpSlot(block.pcLo);
-    const at = slot >> 2;
+    const part = vcpu.base + mmuOffset(mmu);
+    const at = (part + JUMP_CACHE + jumpSlot(block.pcLo)) >> 2;
     this.i32[at] = block.pcLo;
     this.i32[at + 1] = block.pcHi;
     this.i32[at + 2] = block.ip;
-    this.i32[at + 3] = block.mode;
-    const jumps = vcpu.jumps[mmu];
-    if (jumps !== undefined && jumps.length <= MAX_FILLS) jumps.push(slot);
+    this.i32[at + 3] = ((this.i32[(part + GENERATION) >> 2] ?? 0) << 8) | block.mode;
     return block.ip;
   }
 
@@ -369,7 +367,8 @@ export class Engine {
     const { pc, mode: modeAt } = this.layout.at;
     const pcLo = vcpu.get(pc) | 0;
     const pcHi = vcpu.get(pc + 4) | 0;
-    const mode = vcpu.get(modeAt) | 0;
+    const mode = vcpu.get(modeAt);
+    if (mode > 255) throw new Error(`${this.arch.name}: mode ${mode}, at most 255`);
     const address = this.translate(vcpu, pcLo, pcHi, ACCESS_EXECUTE);
     if (address < 0) return undefined;
     const frame = Math.floor(address / 4096);
@@ -502,7 +501,7 @@ export class Engine {
       for (const vcpu of this.#vcpus.values()) {
         for (let mmu = 0; mmu < this.arch.mmuIndexes; mmu++) {
           const at = (vcpu.base + mmuOffset(mmu) + JUMP_CACHE + jumpSlot(block.pcLo)) >> 2;
-          if (this.i32[at + 2] === block.ip) this.i32.fill(-1, at, at + 4);
+          if (this.i32[at + 2] === block.ip) this.#forget(at);
         }
       }
     });
@@ -514,6 +513,12 @@ export class Engine {
       const second = frame === running.frame2 && from < running.bytes2;
       if (first || second) this.#stopAfter(running, this.#current);
     }
+  }
+
+  /** Empties a jump cache entry: no stamp is -1, no block is at 0. */
+  #forget(at: number): void {
+    this.i32[at + 2] = 0;
+    this.i32[at + 3] = -1;
   }
 
   /** Ends a (dead) block after the instruction that `op` belongs to. */
@@ -545,7 +550,7 @@ export class Engine {
     this.cache.clear();
     this.#cut = undefined;
     for (const vcpu of this.#vcpus.values()) {
-      for (let mmu = 0; mmu < this.arch.mmuIndexes; mmu++) this.#flushJumps(vcpu, mmu);
+      for (let mmu = 0; mmu < this.arch.mmuIndexes; mmu++) this.#clearJumps(vcpu.base + mmuOffset(mmu));
     }
   }
 
@@ -566,11 +571,9 @@ export class Engine {
    * arch's fault details in the state, or (`special`) the page is not memory.
    */
   translate(vcpu: TranslatedVcpu, lo: number, hi: number, access: number): number {
-    if (access !== ACCESS_EXECUTE) {
-      const table = access === ACCESS_READ ? READ_TLB : WRITE_TLB;
-      const at = (vcpu.base + mmuOffset(vcpu.get(this.layout.at.mmu)) + table + tlbSlot(lo, hi)) >> 2;
-      if (this.i32[at] === (lo & ~4095) && this.i32[at + 1] === (hi | 0)) return (lo + (this.i32[at + 2] ?? 0)) >>> 0;
-    }
+    const table = access === ACCESS_READ ? READ_TLB : access === ACCESS_WRITE ? WRITE_TLB : FETCH_TLB;
+    const at = (vcpu.base + mmuOffset(vcpu.get(this.layout.at.mmu)) + table + tlbSlot(lo, hi)) >> 2;
+    if (this.i32[at] === (lo & ~4095) && this.i32[at + 1] === (hi | 0)) return (lo + (this.i32[at + 2] ?? 0)) >>> 0;
     this.lastWalk = this.#exports.translate(vcpu.base, lo, hi, access);
     if (this.lastWalk !== 1) return -1;
     return ((vcpu.get(this.layout.at.walkPage) & ~4095) | (lo & 4095)) >>> 0;
@@ -617,8 +620,9 @@ export class Engine {
   flushAll(vcpu: TranslatedVcpu, mmu = -1): void {
     for (let m = 0; m < this.arch.mmuIndexes; m++) {
       if (mmu >= 0 && m !== mmu) continue;
-      this.#flushTlb(vcpu.base + mmuOffset(m));
-      this.#flushJumps(vcpu, m);
+      const part = vcpu.base + mmuOffset(m);
+      this.#flushTlb(part);
+      this.#newGeneration(part);
     }
   }
 
@@ -629,7 +633,8 @@ export class Engine {
       const part = vcpu.base + mmuOffset(m);
       this.#empty(part + READ_TLB + slot, slot);
       this.#empty(part + WRITE_TLB + slot, slot);
-      this.#flushJumps(vcpu, m);
+      this.#empty(part + FETCH_TLB + slot, slot);
+      this.#newGeneration(part);
     }
   }
 
@@ -638,12 +643,13 @@ export class Engine {
     const flags = this.#flags[frame] ?? 0;
     if ((flags & FRAME_READABLE) !== 0) this.#evict(frame, READ_TLB);
     if ((flags & FRAME_WRITABLE) !== 0) this.#evict(frame, WRITE_TLB);
-    this.#flags[frame] = flags & FRAME_CODE;
-    if ((flags & FRAME_CODE) !== 0) {
+    if ((flags & FRAME_FETCHED) !== 0) {
+      this.#evict(frame, FETCH_TLB);
       for (const vcpu of this.#vcpus.values()) {
-        for (let m = 0; m < this.arch.mmuIndexes; m++) this.#flushJumps(vcpu, m);
+        for (let m = 0; m < this.arch.mmuIndexes; m++) this.#newGeneration(vcpu.base + mmuOffset(m));
       }
     }
+    this.#flags[frame] = flags & FRAME_CODE;
   }
 
   #evictWrites(frame: number): void {
@@ -682,27 +688,30 @@ export class Engine {
     this.i32[at] = 0;
   }
 
-  #flushJumps(vcpu: TranslatedVcpu, mmu: number): void {
-    const jumps = vcpu.jumps[mmu];
-    if (jumps === undefined || jumps.length === 0) return;
-    if (jumps.length > MAX_FILLS) {
-      const at = vcpu.base + mmuOffset(mmu) + JUMP_CACHE;
-      this.u8.fill(0xff, at, at + ENTRIES * 16);
-    } else {
-      for (const slot of jumps) this.i32.fill(-1, slot >> 2, (slot >> 2) + 4);
-    }
-    jumps.length = 0;
+  /** Jump cache entries are to be checked again. */
+  #newGeneration(part: number): void {
+    const at = (part + GENERATION) >> 2;
+    const next = (this.i32[at] ?? 0) + 1;
+    if (next >= GENERATIONS) this.#clearJumps(part);
+    this.i32[at] = next >= GENERATIONS ? 0 : next;
+  }
+
+  #clearJumps(part: number): void {
+    const from = (part + JUMP_CACHE) >> 2;
+    for (let at = from; at < from + ENTRIES * 4; at += 4) this.#forget(at);
   }
 
   #clearTlb(part: number): void {
-    this.u8.fill(0xff, part, part + 2 * ENTRIES * 16);
+    this.u8.fill(0xff, part, part + 3 * ENTRIES * 16);
     this.#empty(part + READ_TLB, 0);
     this.#empty(part + WRITE_TLB, 0);
+    this.#empty(part + FETCH_TLB, 0);
     this.i32[(part + FILLS) >> 2] = 0;
   }
 
   #clear(part: number): void {
     this.#clearTlb(part);
-    this.u8.fill(0xff, part + JUMP_CACHE, part + JUMP_CACHE + ENTRIES * 16);
+    this.#clearJumps(part);
+    this.i32[(part + GENERATION) >> 2] = 0;
   }
 }

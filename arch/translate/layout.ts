@@ -21,7 +21,7 @@ export const CORE_FIELDS = {
   pc: 8,
   /** Always 0: the base of absolute addresses, the source of a constant zero. */
   zero: 8,
-  /** The arch's u32 of everything a translation depends on besides the bytes (privilege, word size...). */
+  /** The arch's number, 0 to 255, of everything a translation depends on besides the bytes (privilege, word size...). */
   mode: 4,
   /** Which set of soft-TLBs the vCPU uses now: 0 .. arch.mmuIndexes - 1. */
   mmu: 4,

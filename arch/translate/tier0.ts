@@ -11,6 +11,7 @@
  * needs of TypeScript is one of three imports.
  */
 import {
+  ACCESS_EXECUTE,
   ACCESS_WRITE,
   type CellAccess,
   type EmitContext,
@@ -24,6 +25,7 @@ import {
   type Local,
   type Op,
   type OpSet,
+  PERMIT_EXECUTE,
   PERMIT_READ,
   PERMIT_WRITE,
   type StoreKind,
@@ -31,10 +33,13 @@ import {
 import type { Layout } from "./layout.ts";
 import {
   ENTRY_MASK,
+  FETCH_TLB,
   FILLS,
   FRAME_CODE,
+  FRAME_FETCHED,
   FRAME_READABLE,
   FRAME_WRITABLE,
+  GENERATION,
   HEADER_BYTES,
   JUMP_CACHE,
   MAX_FILLS,
@@ -455,7 +460,7 @@ class Tier0Context implements EmitContext {
 }
 
 /** Emits `run`. */
-function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout): void {
+function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout, fetch: number): void {
   const w = body.code;
   const ip = localOf(IP);
   const budget = localOf(BUDGET);
@@ -511,16 +516,33 @@ function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout
   w.end();
   const entry = c.i32(1);
   const low = c.i32(2);
+  const stamp = c.i32(3);
+  const now = c.i32(0);
   const slot = i32.and(i32.xor(i32.shl(low.get, c32(4)), i32.shru(low.get, c32(8))), c32(ENTRY_MASK));
   seq(
     low.set(i32.wrap(c.target.get)),
     entry.set(i32.add(c.tlb.get, slot)),
+    now.set(i32.or(i32.shl(load(LOAD.i32, 1, c.tlb.get, GENERATION), c32(8)), c.mode.get)),
     when(
-      i32.and(
-        i64.eq(load(LOAD.i64, 1, entry.get, JUMP_CACHE), c.target.get),
-        i32.eq(load(LOAD.i32, 1, entry.get, JUMP_CACHE + 12), c.mode.get),
+      i64.eq(load(LOAD.i64, 1, entry.get, JUMP_CACHE), c.target.get),
+      seq(
+        ip.set(load(LOAD.i32, 1, entry.get, JUMP_CACHE + 8)),
+        stamp.set(load(LOAD.i32, 1, entry.get, JUMP_CACHE + 12)),
+        when(i32.eq(stamp.get, now.get), (v) => v.br(enter)),
+        // Of an older generation: it holds if the pc still leads to the same frame.
+        when(
+          i32.and(i32.ne(ip.get, c32(0)), i32.eqz(i32.and(i32.xor(stamp.get, now.get), c32(0xff)))),
+          when(
+            i32.eq(load(LOAD.i32, 1, ip.get, 4), (v) => {
+              v.get(S);
+              c.tlb.get(v);
+              c.target.get(v);
+              v.call(fetch);
+            }),
+            seq(store(STORE.i32, 1, entry.get, now.get, JUMP_CACHE + 12), (v) => v.br(enter)),
+          ),
+        ),
       ),
-      seq(ip.set(load(LOAD.i32, 1, entry.get, JUMP_CACHE + 8)), (v) => v.br(enter)),
     ),
     store(STORE.i64, 1, state, c.target.get, layout.at.pc),
     c.code.set(c32(EXIT_LOOKUP)),
@@ -602,6 +624,10 @@ function emitResolve(body: FunctionBody, o: Tier0Options, walk: number, address:
           i32.and(i32.ne(i32.and(permit.get, c32(PERMIT_WRITE)), c32(0)), i32.eqz(i32.and(flags.get, c32(FRAME_CODE)))),
         ),
         fill(WRITE_TLB, FRAME_WRITABLE),
+        when(
+          i32.and(i32.eq(access, c32(ACCESS_EXECUTE)), i32.ne(i32.and(permit.get, c32(PERMIT_EXECUTE)), c32(0))),
+          fill(FETCH_TLB, FRAME_FETCHED),
+        ),
       ),
     ),
     c32(1),
@@ -708,6 +734,36 @@ function emitSlow(
   );
 }
 
+/** Emits fetch(state, tlb, pc) -> the frame that pc leads to, -2 if none: the fetch TLB, else a walk. */
+function emitFetch(body: FunctionBody, resolve: number, address: number): void {
+  const pc: Expr = (w) => w.get(2);
+  const entry = localOf(body.local(I32));
+  const slot = i32.and(
+    i32.xor(entry.tee(i32.wrap(i64.shru(pc, c64(8)))), i32.shru(entry.get, c32(12))),
+    c32(ENTRY_MASK),
+  );
+  body.write(
+    entry.set(i32.add((w) => w.get(1), slot)),
+    when(
+      i64.ltu(i64.xor(load(LOAD.i64, 1, entry.get, FETCH_TLB), pc), c64(4096)),
+      seq(i32.shru(i32.add(i32.wrap(pc), load(LOAD.i32, 1, entry.get, FETCH_TLB + 8)), c32(12)), (w) => w.return()),
+    ),
+    when(
+      i32.ne((w) => {
+        w.get(0);
+        w.get(2);
+        w.i32(ACCESS_EXECUTE);
+        w.call(resolve);
+      }, c32(1)),
+      seq(c32(-2), (w) => w.return()),
+    ),
+    i32.shru((w) => {
+      w.u8(0x23);
+      w.u32(address);
+    }, c32(12)),
+  );
+}
+
 /** Emits translate(state, lo, hi, access) for TypeScript. */
 function emitTranslate(body: FunctionBody, resolve: number): void {
   body.write(
@@ -799,6 +855,8 @@ export function emitTier0(o: Tier0Options): Uint8Array<ArrayBuffer> {
   const run = m.declare(runType);
   const translate = m.declare(fourType);
   const evict = m.declare(evictType);
+  const fetchType = { parameters: [I32, I32, I64], results: [I32] };
+  const fetch = m.declare(fetchType);
 
   const define = (
     index: number,
@@ -816,10 +874,11 @@ export function emitTier0(o: Tier0Options): Uint8Array<ArrayBuffer> {
   define(slowStore, slowType, (body) => emitSlow(body, o, true, f));
   define(run, runType, (body) => {
     const context = new Tier0Context(body, o.layout, { load: slowLoad, store: slowStore, helper });
-    emitRun(body, context, o.ops, o.layout);
+    emitRun(body, context, o.ops, o.layout, fetch);
   });
   define(translate, fourType, (body) => emitTranslate(body, resolve));
   define(evict, evictType, (body) => emitEvict(body));
+  define(fetch, fetchType, (body) => emitFetch(body, resolve, address));
   m.export("run", run);
   m.export("translate", translate);
   m.export("evict", evict);

@@ -232,6 +232,34 @@ describe.each(["interpreter", "oracle"] as const)("engine, tier %s", (tier) => {
     expect(m.r(2)).toBe(1);
   });
 
+  it("looks computed jumps up again after a flush", () => {
+    const m = machine();
+    m.set(1, 0x3000);
+    m.put(0, toy(JMPR, 0, 1));
+    m.put(0x3000, toy(ADDI, 2, 2, 1), toy(JMPR, 0, 0));
+    m.engine.physical.set([...toy(ADDI, 3, 3, 1), ...toy(JMPR, 0, 0)], 50 * 4096);
+    m.engine.run(m.vcpu, 30);
+    expect([m.r(2), m.r(3)]).toEqual([10, 0]);
+    // The same mapping: nothing is looked up in TypeScript again but the entry of the run.
+    m.engine.flushAll(m.vcpu);
+    const before = m.engine.stats.lookups;
+    m.engine.run(m.vcpu, 30);
+    expect([m.r(2), m.r(3)]).toEqual([20, 0]);
+    if (tier === "interpreter") expect(m.engine.stats.lookups).toBe(before + 1);
+    m.map(3, 50, EXEC);
+    m.engine.flushPage(m.vcpu, 0x3000, 0);
+    m.engine.run(m.vcpu, 30);
+    expect([m.r(2), m.r(3)]).toEqual([20, 10]);
+    m.map(3, 19, EXEC);
+    m.engine.flushFrame(50);
+    m.engine.run(m.vcpu, 30);
+    expect([m.r(2), m.r(3)]).toEqual([30, 10]);
+    m.map(3, 19, READ);
+    m.engine.flushAll(m.vcpu);
+    expect(m.engine.run(m.vcpu, 30)).toBe(EXIT_FAULT);
+    expect([m.pc(), m.vcpu.get(toyLayout.at.faultAddress)]).toEqual([0x3000, 0x3000]);
+  });
+
   it("runs code that a store has just changed: later, linked, and in the running block", () => {
     const m = machine();
     // The store at 4 rewrites the immediate of the instruction at 8, in the same block.

@@ -140,7 +140,8 @@ function run(
     m.set(12 + i, i);
   });
   for (const [i, value] of s.vectors.entries()) m.vcpu.set(v + 4 * i, value);
-  for (let i = 32 * 1024; i < 48 * 1024; i++) m.view.setUint32(i * 4, Math.imul(i, s.fill * 2 + 1), true);
+  const memory = new Int32Array(m.memory.buffer);
+  for (let i = 34 * 1024; i < 47 * 1024; i++) memory[i] = Math.imul(i, s.fill * 2 + 1);
   m.vcpu.retired = 0;
   const code = m.engine.run(m.vcpu, 1000);
   return {
