@@ -17,6 +17,8 @@ const TSC_SHIFT = 1;
 /** set_timer_op: a timeout that is further away was meant to be in the past (common/schedule.c: do_set_timer_op). */
 const FAR_FUTURE: Nanoseconds = 2 ** 50;
 const SOON: Nanoseconds = 100e6;
+/** A timer at or after this time (52 days) would never fire: virtual time is exact up to 2^53. */
+export const NEVER: Nanoseconds = 2 ** 52;
 
 export class VcpuTimers {
   readonly machine: Machine;
@@ -152,9 +154,10 @@ export class VcpuTimers {
     if (!vcpu.domain.dying) vcpu.domain.events.sendVirq(vcpu, VIRQ.TIMER);
   }
 
-  /** Arms the single-shot timer at an absolute system time; a time that has passed fires at the next opportunity. */
+  /** Arms the single-shot timer at an absolute system time; a time that has passed fires at the next opportunity, one beyond exact time never. */
   setSingleshot(vcpu: Vcpu, at: Nanoseconds): void {
     this.stopSingleshot(vcpu);
+    if (at >= NEVER) return;
     vcpu.singleshotTimer = this.machine.timers.arm(Math.max(at, this.machine.now), () => {
       vcpu.singleshotTimer = null;
       this.#sendTimer(vcpu);

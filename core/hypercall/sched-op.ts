@@ -11,7 +11,7 @@ import {
 } from "../abi/index.ts";
 import { checkAccess } from "../domain/access.ts";
 import { type Domain, ShutdownReason } from "../domain/domain.ts";
-import type { VcpuTimers } from "../domain/time.ts";
+import { NEVER, type VcpuTimers } from "../domain/time.ts";
 import { PauseFlag, type Vcpu } from "../domain/vcpu.ts";
 import { unblock } from "../event/wake.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -19,8 +19,6 @@ import type { HypercallCall, HypercallTable } from "./table.ts";
 
 /** The most ports of one SCHEDOP_poll. */
 const POLL_PORTS = 128;
-/** A later timeout never comes. */
-const NEVER = 2 ** 52;
 
 function block(machine: Machine, vcpu: Vcpu): number {
   vcpu.domain.shared?.setUpcallMask(vcpu, false);
