@@ -182,49 +182,34 @@ for (const w of WIDTHS) {
       ["adc", i64.add, CC_ADD, CC_ADC, 1n],
       ["sbb", i64.sub, CC_SUB, CC_SBB, -1n],
     ] as const) {
-      const compute = (c: EmitContext, keepFlags: boolean): Expr => {
-        const x = c.i64(0);
-        const y = c.i64(1);
-        const carry = c.i32(0);
-        const r = c.i64(2);
-        return c.seq(
-          x.set(first(c, w)),
-          y.set(second(c, w, imm)),
-          carry.set(emitCarry(c)),
-          r.set(sext(w, f(f(x.get, y.get), i64.extu(carry.get)))),
-          put(c, w, r.get),
-          ...(keepFlags
-            ? [
-                c.cell("ccDst").set64(name === "adc" ? r.get : x.get),
-                c.cell("ccSrc").set64(y.get),
-                c.cell("ccOp").set64i(i32.add(c32(base | l), i32.shl(carry.get, c32(3)))),
-              ]
-            : []),
-        );
-      };
-      const evaluate = (o: OracleContext, keepFlags: boolean): void => {
-        const a = oa(o, w);
-        const b = ob(o, w, imm);
-        const carry = oracleFlags(o) & 1;
-        const r = a + sign * (b + BigInt(carry));
-        oput(o, w, r);
-        if (keepFlags) oflags(o, (carry ? withCarry : base) | l, S(w, name === "adc" ? r : a), S(w, b));
-      };
-      ops.push(
-        {
-          name: `x.${name}${w}${i}`,
-          flags: "update",
-          plain: `x.${name}p${w}${i}`,
-          emit: (c) => compute(c, true),
-          evaluate: (o) => evaluate(o, true),
+      ops.push({
+        name: `x.${name}${w}${i}`,
+        flags: "update",
+        emit(c) {
+          const x = c.i64(0);
+          const y = c.i64(1);
+          const carry = c.i32(0);
+          const r = c.i64(2);
+          return c.seq(
+            x.set(first(c, w)),
+            y.set(second(c, w, imm)),
+            carry.set(emitCarry(c)),
+            r.set(sext(w, f(f(x.get, y.get), i64.extu(carry.get)))),
+            put(c, w, r.get),
+            c.cell("ccDst").set64(name === "adc" ? r.get : x.get),
+            c.cell("ccSrc").set64(y.get),
+            c.cell("ccOp").set64i(i32.add(c32(base | l), i32.shl(carry.get, c32(3)))),
+          );
         },
-        {
-          name: `x.${name}p${w}${i}`,
-          flags: "read",
-          emit: (c) => compute(c, false),
-          evaluate: (o) => evaluate(o, false),
+        evaluate(o) {
+          const a = oa(o, w);
+          const b = ob(o, w, imm);
+          const carry = oracleFlags(o) & 1;
+          const r = a + sign * (b + BigInt(carry));
+          oput(o, w, r);
+          oflags(o, (carry ? withCarry : base) | l, S(w, name === "adc" ? r : a), S(w, b));
         },
-      );
+      });
     }
     shifts(w, imm);
     rotates(w, imm);

@@ -57,7 +57,7 @@ export interface Opcode {
 
 /** Names never tried on the host: privileged, control transfers, segments, time. */
 const SKIP =
-  /^(j|call|ret|int|iret|loop|in|out|ins|outs|hlt|cli|sti|syscall|sys|rdtsc|rdpmc|rdmsr|wrmsr|cpuid|clts|wbinvd|invd|invlpg|mov [cd]r|vm|mon|mwait|x[gs]etbv|swapgs|[ls][gi]dt|[ls]ldt|ltr|str$|smsw|lmsw|lar|lsl|ver|push fs|push gs|pop fs|pop gs|l[sfg]s|rd[fg]s|wr[fg]s|pushf|popf|pause|fx|ldmxcsr|stmxcsr|emms)/;
+  /^(j|call|ret|int|iret|loop|in|out|ins|outs|hlt|cli|sti|syscall|sys|rdtsc|rdpmc|rdmsr|wrmsr|cpuid|clts|wbinvd|invd|invlpg|mov [cd]r|vm|mon|mwait|x[gs]etbv|swapgs|[ls][gi]dt|[ls]ldt|ltr|str$|smsw|lmsw|lar|lsl|ver|push fs|push gs|pop fs|pop gs|l[sfg]s|rd[fg]s|wr[fg]s|pushf|popf|pause|fx|ldmxcsr|stmxcsr|fwait|x87 env|maskmov|rcp|rsqrt|xlat)/;
 
 /** The opcodes of the table that can run on a host in user mode. */
 export function opcodes(wanted: (entry: X86Entry, map: number) => boolean): Opcode[] {
@@ -126,6 +126,21 @@ export function definedFlags(code: Uint8Array): number {
 
 const instruction = new Instruction<X86Entry>();
 
+/** What a host may do that the library does not claim: FISTTP, environments (their pointers), 16-bit double shifts past 16. */
+function beyond(i: Instruction<X86Entry>): boolean {
+  const name = i.entry!.name;
+  const reg = (i.modrm >> 3) & 7;
+  if (name === "x87") {
+    if (i.mod !== 3 && reg === 1 && [0xdb, 0xdd, 0xdf].includes(i.opcode)) return true;
+    if (i.mod !== 3 && (i.opcode === 0xd9 || i.opcode === 0xdd) && (reg === 4 || reg === 6)) return true;
+    // transcendental functions: processors differ in the last bit
+    return i.opcode === 0xd9 && i.modrm >= 0xf0 && ![0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xfa, 0xfc, 0xfd].includes(i.modrm);
+  }
+  if (name === "shld" || name === "shrd")
+    return i.size === 2 && (i.entry!.operands.includes("CL") || (i.immLo & 31) > 16);
+  return false;
+}
+
 /**
  * Bytes of one random instruction of an opcode. Memory operands are [r15 + ...], [r15 + index], or the address itself; r15 must
  * point into the scratch. Registers 4 (rsp) and 15 are not destinations. null: this try does not decode.
@@ -160,7 +175,7 @@ export function encode(random: Random, o: Opcode, simd = false): number[] | null
     for (let n = 0; n < 8; n++) bytes.push(random.below(256));
     instruction.bits = 64;
     if (decode(X86_TABLE, Uint8Array.from(bytes), 0, bytes.length, instruction) !== DECODE_OK) continue;
-    if (instruction.entry !== o.entry) continue;
+    if (instruction.entry !== o.entry || beyond(instruction)) continue;
     return bytes.slice(0, instruction.length);
   }
   return null;
@@ -200,6 +215,76 @@ export function randomCase(random: Random, code: readonly number[], aligned = fa
     fx: null,
     scratch,
   };
+}
+
+/** String instructions with a repeat prefix: code and a count in rcx. */
+export function repeatedString(random: Random): Case {
+  const opcode = random.pick([0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf]);
+  const code: number[] = [];
+  if (random.below(4) === 0) code.push(0x66);
+  if (random.below(6) === 0) code.push(0x67);
+  code.push(random.pick([0xf3, 0xf2]));
+  if (random.below(3) === 0) code.push(0x48);
+  code.push(opcode);
+  const c = randomCase(random, code);
+  c.gpr[1] = BigInt(random.pick([0, 1, 2, 7, 64, 300, 1200, 5000]));
+  c.gpr[6] = BigInt(SCRATCH + random.below(8192));
+  c.gpr[7] = random.below(4) === 0 ? c.gpr[6]! + BigInt(random.below(9) - 4) : BigInt(SCRATCH + random.below(8192));
+  // long runs of equal bytes for the compares
+  if (random.below(2) === 0) c.scratch.fill(random.below(2) ? Number(c.gpr[0]! & 0xffn) : 0, 0, 8000);
+  return c;
+}
+
+/** Arithmetic with conditions in between: what exercises flag liveness, fused compares and branches. Registers only. */
+export function sequence(random: Random): Case {
+  const register = () => random.pick([0, 1, 2, 3, 5, 6, 7, 8, 9, 14]);
+  const one = (): number[] => {
+    const size = random.below(4); // 8, 16, 32, 64 bits
+    const d = register();
+    const s = register();
+    const prefix = size === 1 ? [0x66] : [];
+    const rex = 0x40 | (size === 3 ? 8 : 0) | (s & 8 ? 4 : 0) | (d & 8 ? 1 : 0);
+    const modrm = 0xc0 | ((s & 7) << 3) | (d & 7);
+    const group = (n: number) => 0xc0 | (n << 3) | (d & 7);
+    const w = size === 0 ? 0 : 1;
+    const low = size === 0 ? [random.below(256)] : size === 1 ? [random.below(256), 0] : [random.below(256), 0, 0, 0];
+    switch (random.below(12)) {
+      case 0:
+      case 1:
+      case 2:
+        return [...prefix, rex, random.below(8) * 8 + w, modrm];
+      case 3:
+        return [...prefix, rex, 0x80 + w, group(random.below(8)), ...low];
+      case 4:
+        return [...prefix, rex, 0x84 + w, modrm];
+      case 5:
+        return [...prefix, rex, 0xfe + w, group(random.below(2))];
+      case 6:
+        return [...prefix, rex, 0xf6 + w, group(2 + random.below(2))];
+      case 7:
+        return [...prefix, rex, 0xc0 + w, group(random.pick([0, 1, 4, 5, 7])), 1];
+      case 8:
+        return [rex, 0x0f, 0x90 | random.below(16), 0xc0 | (d & 7)];
+      case 9:
+        return [...prefix, rex, 0x0f, 0x40 | random.below(16), modrm];
+      case 10:
+        return [random.pick([0xf5, 0xf8, 0xf9, 0x98])];
+      default:
+        // mov
+        return [...prefix, rex, 0x88 + w, modrm];
+    }
+  };
+  const code: number[] = [];
+  const count = 3 + random.below(20);
+  for (let n = 0; n < count && code.length < 180; n++) {
+    if (random.below(3) === 0) {
+      const over = [...one(), ...(random.below(2) ? one() : [])];
+      if (random.below(4) === 0) code.push(0x0f, 0x80 | random.below(16), over.length, 0, 0, 0);
+      else code.push(0x70 | random.below(16), over.length);
+      code.push(...over);
+    } else code.push(...one());
+  }
+  return randomCase(random, code);
 }
 
 /** A random FXSAVE image: xmm of integers and of floats, x87 in MMX state or with a few numbers. */
