@@ -43,7 +43,7 @@ import { MachineToPhysical } from "./m2p.ts";
 import { WriteEmulator } from "./mm/emulate-write.ts";
 import { mapGrant, unmapGrant } from "./mm/grant-map.ts";
 import { PageTables } from "./mm/page-tables.ts";
-import { TYPE_L4 } from "./mm/pte.ts";
+import { guestAddress, TYPE_L4 } from "./mm/pte.ts";
 import { setKernelRoot } from "./mm/roots.ts";
 import { GuestMemory } from "./mm/walk.ts";
 import { CR4, EXIT_HYPERCALL, PrivilegedOps } from "./privop.ts";
@@ -257,7 +257,8 @@ export class PvBackend implements ArchBackend, PvContext {
         return;
       }
       this.host.charge(TRAP_COST);
-      this.traps.injectPageFault(v, error, lo, hi);
+      // Xen's own range is mapped, though not for guests.
+      this.traps.injectPageFault(v, guestAddress(hi) ? error : error | PF_PRESENT, lo, hi);
       return;
     }
     this.host.charge(TRAP_COST);

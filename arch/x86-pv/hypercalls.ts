@@ -62,7 +62,9 @@ export function addPvHypercalls(table: HypercallTable, context: PvContext): void
   const memory = table.group(__HYPERVISOR.memory_op);
   memory.add(XENMEM.machphys_mapping, "machphys_mapping", machphysMapping);
   // A PV domain has no firmware map: Xen answers so until its toolstack sets one, which xl does for passthrough only.
-  memory.add(XENMEM.memory_map, "memory_map", () => -ERRNO.ENOSYS);
+  memory.add(XENMEM.memory_map, "memory_map", (call) =>
+    call.readArg(1, xen.xen_memory_map.at(ABI_X86_64).size) === null ? -ERRNO.EFAULT : -ERRNO.ENOSYS,
+  );
 }
 
 /** An array of trap_info that ends with address 0; a null pointer clears the table. */

@@ -89,7 +89,7 @@ export function unmapGrant(
   let entryHi = 0;
   if (move) {
     const source = locate(v, memory, newLo, newHi, 0);
-    if (source < 0 || source === place) return GNTST.bad_virt_addr;
+    if (source < 0 || source === place) return GNTST.general_error;
     const from = Math.floor(source / 512);
     entryLo = v.tables.entryLo(from, source % 512);
     entryHi = v.tables.entryHi(from, source % 512);

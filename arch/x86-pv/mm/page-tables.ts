@@ -45,6 +45,9 @@ function levelOf(type: number): number {
 
 const { ERRNO } = xen;
 
+/** The frame number of an entry whose 40 address bits are all set. */
+const NO_FRAME = 2 ** 40 - 1;
+
 /** The owner of no frame: what a domain that may map nothing (DOMID_IO) owns. */
 export const NOBODY = -2;
 
@@ -253,7 +256,8 @@ export class PageTables {
   #getL1(lo: number, hi: number, domid: number): number {
     if ((lo & L1_DISALLOWED) !== 0 || (hi & L1_HI_DISALLOWED) !== 0) return -ERRNO.EINVAL;
     const mfn = pteFrame(lo, hi);
-    if (!this.frames.valid(mfn)) return -ERRNO.EINVAL;
+    // No frame: an address of I/O memory, which no domain here may map; all ones are no address at all.
+    if (!this.frames.valid(mfn)) return mfn === NO_FRAME ? -ERRNO.EINVAL : -ERRNO.EPERM;
     if (!this.frames.getRef(mfn, domid)) return -ERRNO.EBUSY;
     if ((lo & PTE_RW) !== 0 && this.getType(mfn, FrameType.writable, domid) !== 0) {
       this.frames.putRef(mfn);
