@@ -60,7 +60,8 @@ import {
 import { STOP } from "./ops/control.ts";
 import { coreOps } from "./ops/index.ts";
 import { Oracle } from "./oracle.ts";
-import { emitTier0, type Tier0Exports, type Tier0Imports, type WalkEmitter } from "./tier0.ts";
+import type { WalkEmitter } from "./slow.ts";
+import { emitTier0, type Tier0Exports, type Tier0Imports } from "./tier0.ts";
 
 /** What an architecture gives the engine. */
 export interface TranslateArch {
