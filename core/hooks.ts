@@ -147,29 +147,25 @@ export type Hooks = ReturnType<typeof createHooks>;
 
 /** Makes every later tap an error that names the plugin. */
 export function sealHooks(hooks: Hooks): void {
-  // An interceptor is called at once for the taps there are; only later ones are refused.
-  let sealed = false;
-  const refuse = <T extends { name: string }>(tap: T): T => {
-    if (!sealed) return tap;
-    throw new PluginError(
-      "HV_HOOKS_SEALED",
-      tap.name,
-      `Plugin '${tap.name}' taps a hook after boot; hooks are sealed then, so tap them in apply().`,
-    );
-  };
   for (const hook of Object.values(hooks)) {
     if (hook instanceof HookMap) {
-      for (const one of (hook as unknown as { _map: Map<string, SyncBailHook<unknown[], unknown>> })._map.values())
-        one.intercept({ register: refuse });
-      hook.intercept({
-        factory: (_key, made) => {
-          (made as SyncBailHook<unknown[], unknown> | undefined)?.intercept({ register: refuse });
-          return made as never;
-        },
-      });
-    } else (hook as SyncHook<unknown[]>).intercept({ register: refuse });
+      for (const one of (hook as unknown as { _map: Map<string, object> })._map.values()) seal(one);
+      hook.intercept({ factory: (_key, made) => seal(made as object) as never });
+    } else seal(hook);
   }
-  sealed = true;
+}
+
+/** Replaces the methods that tap. An interceptor would refuse too, but with one a hook that nobody taps counts as used (isUsed). */
+function seal<T extends object>(hook: T): T {
+  const refuse = (tap: string | { readonly name?: string }): never => {
+    const name = (typeof tap === "string" ? tap : tap.name) ?? "(no name)";
+    throw new PluginError(
+      "HV_HOOKS_SEALED",
+      name,
+      `Plugin '${name}' taps a hook after boot; hooks are sealed then, so tap them in apply().`,
+    );
+  };
+  return Object.assign(hook, { tap: refuse, tapAsync: refuse, tapPromise: refuse, intercept: refuse });
 }
 
 /** The plugin that provides `key`; PluginError that lists the keys there are. */

@@ -6,6 +6,7 @@
  * paused and is known to XenStore, events and grants before its image is built.
  */
 import { errnoName } from "./abi/errno.ts";
+import { DOMID } from "./abi/xen.ts";
 import type { ArchBackend, DomainImage } from "./arch/arch-backend.ts";
 import { createArchHost } from "./arch/arch-host.ts";
 import type { GuestAbi } from "./arch/guest-abi.ts";
@@ -78,6 +79,8 @@ interface Parts {
   readonly loop: RunLoop;
 }
 
+/** Most pCPUs of a machine. */
+const MAX_PCPUS = 4096;
 /** Most vCPUs of a domain. */
 const MAX_VCPUS = 64;
 
@@ -99,11 +102,14 @@ export class Hypervisor implements HypervisorSetup {
   readonly services: HostServices;
   readonly plugins: readonly LoadedPlugin[];
   readonly #owned = new Map<string, unknown>();
-  readonly #arches = new Map<string, ArchBackend>();
+  readonly #arches = new Map<string, { readonly value: ArchBackend; readonly plugin: string }>();
   readonly #configs = new Map<number, DomainConfig>();
+  /** Domains that are being destroyed, or were. */
+  readonly #ends = new WeakMap<Domain, Promise<void>>();
   #nextDomain = 1;
   #machine: Machine | null = null;
   #parts: Parts | null = null;
+  #down = false;
 
   /** Applies the plugins, in an order that honours `requires`. */
   constructor(options: { readonly plugins: readonly LoadedPlugin[]; readonly services: HostServices }) {
@@ -170,10 +176,14 @@ export class Hypervisor implements HypervisorSetup {
 
   /** Brings the machine up: frames, pCPUs, domain 0, XenStore, the default pool with its scheduler; then seals the hooks. */
   async boot(options: Partial<MachineConfig> & { readonly scheduler: string }): Promise<void> {
-    const { scheduler, ...config } = options;
+    if (this.#machine !== null) throw new Error("a hypervisor boots once");
+    const { scheduler, ...given } = options;
     const provider = this.schedulerProvider(scheduler);
-    const machine = new Machine({ ...defaultMachine, ...config }, this.hooks);
+    const config = { ...defaultMachine, ...given };
+    checkMachineConfig(config);
+    const machine = new Machine(config, this.hooks);
     this.#machine = machine;
+    machine.frames.onEmpty((owner) => this.#reap(owner));
     const scheduling = new Scheduling(machine);
     const dom0 = new Domain(HOST_IDENTITY, "Domain-0", null, HOST_ABI);
     dom0.events = new EventChannels(machine, dom0);
@@ -187,7 +197,7 @@ export class Hypervisor implements HypervisorSetup {
       hypercalls,
       pump: () => store.pump(),
       io: (vcpu, exit) => devices.io(vcpu.domain, exit),
-      crash: (vcpu, reason) => this.crash(vcpu.domain, reason),
+      crash: (vcpu, reason, fault) => this.#crashed(vcpu.domain, reason, fault),
     });
     devices.loop = loop;
     scheduling.onSwitch = (previous, next) => timers.switched(previous, next);
@@ -213,10 +223,16 @@ export class Hypervisor implements HypervisorSetup {
   /** Creates a domain, paused. ConfigError, ImageError or PluginError say what is wrong; nothing is left behind then. */
   async createDomain(config: DomainConfig): Promise<Domain> {
     const { machine } = this;
-    const arch = this.#archFor(config.type);
     checkDomainConfig(config, machine);
+    for (const [id, other] of this.#configs)
+      if (config.uuid !== undefined && machine.domains.get(id)?.uuid === config.uuid)
+        throw new ConfigError(
+          `Domain '${config.name}' has the uuid of domain '${other.name}' (${config.uuid}); give it another, or none.`,
+        );
+    const arch = this.#archFor(config.type);
     const abi = arch.identify(config.kernel, config.kernelName);
     const id = this.#nextDomain++;
+    if (id >= DOMID.FIRST_RESERVED) throw new ConfigError("All domain numbers are used up; start a new machine.");
     const domain = new Domain({ id, uuid: config.uuid ?? this.#uuid(), type: config.type }, config.name, arch, abi);
     domain.pauseCount = 1;
     machine.domains.set(id, domain);
@@ -255,10 +271,10 @@ export class Hypervisor implements HypervisorSetup {
   #archFor(type: string): ArchBackend {
     let arch = this.#arches.get(type);
     if (arch === undefined) {
-      arch = provide(this.hooks.arch, "architecture", type, createArchHost(this.machine, this)).value;
+      arch = provide(this.hooks.arch, "architecture", type, createArchHost(this.machine, this));
       this.#arches.set(type, arch);
     }
-    return arch;
+    return arch.value;
   }
 
   #createVcpu(domain: Domain, id: number, config: DomainConfig, pool: CpuPool): void {
@@ -303,7 +319,7 @@ export class Hypervisor implements HypervisorSetup {
   /** The nodes that a domain finds (as Xen's toolstack writes them), and its XenStore connection. */
   #publish(domain: Domain, config: DomainConfig): void {
     publishDomain(this.store.client, domain, config);
-    if (domain.store.mfn >= 0) this.store.introduce(domain, domain.store.mfn, domain.store.port);
+    if (domain.store.mfn >= 0) this.store.introduce(domain);
   }
 
   #uuid(): string {
@@ -329,6 +345,20 @@ export class Hypervisor implements HypervisorSetup {
     this.#onShutdown(domain, ShutdownReason.crash);
   }
 
+  /** A vCPU cannot go on, by its guest's doing or by a fault of its arch plugin. */
+  #crashed(domain: Domain, message: string, fault?: { readonly error: unknown }): void {
+    if (fault === undefined) {
+      this.crash(domain, message);
+      return;
+    }
+    const plugin = this.#arches.get(domain.type)?.plugin ?? domain.type;
+    const { error } = fault;
+    this.crash(domain, `plugin '${plugin}' failed: ${message}`);
+    const dump = error instanceof Error ? (error.stack ?? "") : "";
+    if (dump !== "") this.machine.log(dump);
+    if (this.hooks.pluginFault.call({ plugin, kind: "arch", reason: message, dump, error }) === "crash") throw error;
+  }
+
   #onShutdown(domain: Domain, reason: ShutdownReason): void {
     if (domain.shutdownReason !== null || domain.dying) return;
     domain.shutdownReason = reason;
@@ -339,40 +369,66 @@ export class Hypervisor implements HypervisorSetup {
     });
   }
 
-  /** Destroys a domain: its mappings and ports first; it is dead when the last reference to its frames goes. */
-  async destroyDomain(domain: Domain): Promise<void> {
-    if (domain.dying || domain.id === 0) return;
-    const { machine } = this;
-    await this.hooks.domainDestroy.promise(domain);
-    domain.dying = true;
+  /**
+   * Destroys a domain: it stops, its devices and ports go, then its mappings and frames; it is dead when the last reference to its
+   * frames goes. What a plugin throws on the way is logged and keeps nothing from being released. Called again, it waits for the same end.
+   */
+  destroyDomain(domain: Domain): Promise<void> {
+    if (domain.id === 0) return Promise.resolve();
+    let end = this.#ends.get(domain);
+    if (end === undefined) {
+      end = this.#destroy(domain);
+      this.#ends.set(domain, end);
+    }
+    return end;
+  }
+
+  async #destroy(domain: Domain): Promise<void> {
+    const { machine, store, scheduling, devices } = this;
+    const steps: readonly (() => unknown)[] = [
+      () => scheduling.pauseDomain(domain),
+      () => this.hooks.domainDestroy.promise(domain),
+      () => {
+        domain.dying = true;
+      },
+      () => this.#removeVcpus(domain),
+      () => devices.detachAll(domain),
+      () => store.remove(domain),
+      () => domain.events.destroy(),
+      () => this.#detachInfo(domain),
+      () => domain.arch?.destroyDomain(domain),
+      () => domain.grants.releaseMappings(),
+      () => domain.grants.destroy(),
+      () => domain.shared?.release(domain),
+      () => machine.frames.disown(domain.id),
+      () => this.#configs.delete(domain.id),
+      () => this.#reap(domain.id),
+    ];
+    for (const step of steps)
+      try {
+        await step();
+      } catch (error) {
+        machine.log(`destroying ${domain}: ${messageOf(error)}`);
+      }
+    machine.log(`domain ${domain.id} '${domain.name}' destroyed`);
+  }
+
+  #removeVcpus(domain: Domain): void {
     for (const vcpu of domain.vcpus) {
       this.#part.timers.detach(vcpu);
       this.scheduling.removeVcpu(vcpu);
       this.loop.forget(vcpu);
     }
-    await this.#part.devices.detachAll(domain);
-    const { client, service } = this.store;
-    service.destroyDomain(domain.id);
-    for (const path of [`/local/domain/${domain.id}`, `/vm/${domain.uuid}`]) if (client.exists(path)) client.rm(path);
-    domain.grants.destroy();
-    domain.events.destroy();
-    for (const vcpu of domain.vcpus) domain.shared?.detach(vcpu);
-    domain.arch?.destroyDomain(domain);
-    domain.shared?.release(domain);
-    machine.frames.disown(domain.id);
-    this.#configs.delete(domain.id);
-    this.#reap(domain);
-    machine.log(`domain ${domain.id} '${domain.name}' destroyed`);
   }
 
-  /** A dying domain leaves the table when nothing refers to it any more. */
-  #reap(domain: Domain): void {
+  #detachInfo(domain: Domain): void {
+    for (const vcpu of domain.vcpus) domain.shared?.detach(vcpu);
+  }
+
+  /** A dying domain leaves the table when nothing refers to its frames any more. */
+  #reap(id: number): void {
     const { domains, frames } = this.machine;
-    if (frames.ownedBy(domain.id) === 0) domains.delete(domain.id);
-    else
-      frames.onEmpty((owner) => {
-        if (owner === domain.id) domains.delete(domain.id);
-      });
+    if (domains.get(id)?.dying && frames.ownedBy(id) === 0) domains.delete(id);
   }
 
   /** Runs the machine until `done`, a limit, or until nothing can ever happen again. Returns to the host's event loop every 10 ms. */
@@ -387,10 +443,30 @@ export class Hypervisor implements HypervisorSetup {
 
   /** Destroys all domains and runs the shutdown hooks. */
   async shutdown(): Promise<void> {
-    if (this.#parts === null) return;
+    if (this.#parts === null || this.#down) return;
+    this.#down = true;
     for (const domain of this.domains) await this.destroyDomain(domain);
     await this.hooks.shutdown.promise();
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Refuses a machine that cannot be. */
+function checkMachineConfig(config: MachineConfig): void {
+  const { memoryMiB, pcpus, cpuMhz, threadsPerCore, coresPerSocket, quantum } = config;
+  const whole = (what: string, value: number, min: number, max: number): void => {
+    if (!Number.isInteger(value) || value < min || value > max)
+      throw new ConfigError(`The machine's ${what} must be a whole number from ${min} to ${max}, got ${value}.`);
+  };
+  whole("memory in MiB", memoryMiB, 1, 4096);
+  whole("number of pCPUs", pcpus, 1, MAX_PCPUS);
+  whole("rate in MHz", cpuMhz, 1, 1_000_000);
+  whole("threads per core", threadsPerCore, 1, MAX_PCPUS);
+  whole("cores per socket", coresPerSocket, 1, MAX_PCPUS);
+  whole("quantum in nanoseconds", quantum, 1, 1e9);
 }
 
 /** Refuses what no arch could build; the rest is the arch's to judge. */
@@ -400,6 +476,8 @@ function checkDomainConfig(config: DomainConfig, machine: Machine): void {
     throw new ConfigError(`${name}: memory must be a whole number of MiB, at least 1, got ${config.memoryMiB}.`);
   if (!Number.isInteger(config.vcpus) || config.vcpus < 1 || config.vcpus > MAX_VCPUS)
     throw new ConfigError(`${name}: vcpus must be a whole number from 1 to ${MAX_VCPUS}, got ${config.vcpus}.`);
+  if (config.uuid !== undefined && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(config.uuid))
+    throw new ConfigError(`${name}: uuid must be 8-4-4-4-12 lower-case hexadecimal digits, got '${config.uuid}'.`);
   for (const cpu of config.cpus ?? [])
     if (machine.pcpus[cpu] === undefined)
       throw new ConfigError(`${name}: cpus names pCPU ${cpu}, the machine has 0 to ${machine.pcpus.length - 1}.`);

@@ -106,6 +106,7 @@ export class Runner {
         if (!this.#options.realtime || this.#machine.now >= this.#limit) return "limit";
         const ahead = (this.#loop.nextDue - this.#wall) / 1e6;
         await waitFor(Math.min(Math.max(1, ahead), this.#left), this.#options.input?.() ?? null);
+        this.#catchUp();
         return null;
       }
       case "idle": {
@@ -113,9 +114,15 @@ export class Runner {
         const input = this.#options.input?.() ?? null;
         if (input === null) return "idle";
         await waitFor(this.#left, input);
+        this.#catchUp();
         return null;
       }
     }
+  }
+
+  /** In real time, what happens next (a key typed) happens at the wall clock's time. */
+  #catchUp(): void {
+    if (this.#options.realtime) this.#loop.advance(Math.min(this.#limit, Math.floor(this.#wall)));
   }
 
   get #left(): number {

@@ -82,7 +82,10 @@ export interface DomainImage {
 
 /** What the builder says afterwards. */
 export interface BuildResult {
-  /** Frames of the XenStore and console rings; -1: the guest has none. */
+  /**
+   * Frames of the XenStore and console rings, by the number that the domain's interfaces use (as gfnToMfn takes it): an mfn for a PV
+   * guest, a gfn for a translated one; -1: the guest has none.
+   */
   readonly storeMfn: Mfn;
   readonly consoleMfn: Mfn;
 }

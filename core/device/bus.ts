@@ -20,9 +20,22 @@ interface Slot {
 
 export class Bus {
   readonly #slots: Slot[] = [];
+  readonly #failed: (device: EmulatedDevice, error: unknown) => void;
+
+  /** `failed` is told of what a device throws; it may remove the device. Without it, access throws that on. */
+  constructor(failed?: (device: EmulatedDevice, error: unknown) => void) {
+    this.#failed =
+      failed ??
+      ((_device, error) => {
+        throw error;
+      });
+  }
 
   /** Adds a device's regions; ConfigError on an overlap. */
   add(name: string, device: EmulatedDevice): void {
+    for (const { space, base, size } of device.regions)
+      if (!Number.isSafeInteger(base) || base < 0 || !Number.isSafeInteger(size) || size < 1)
+        throw new ConfigError(`Device '${name}' wants ${size} bytes of ${space} at ${base}; that is no region.`);
     const slots = device.regions.map((r, region) => ({
       name,
       device,
@@ -57,16 +70,19 @@ export class Bus {
 
   #part(exit: Exit, at: number, size: 1 | 2 | 4, value: number): number {
     const address = exit.addressHi * 2 ** 32 + exit.addressLo + at;
-    const slot = this.#find(exit.space, address);
-    if (slot !== null && address + size <= slot.end) {
-      if (exit.write) {
-        slot.device.write(slot.region, address - slot.base, size, value >>> 0);
-        return value;
+    const slot = this.#find(exit.space, address, address + size);
+    const ones = 2 ** (8 * size) - 1;
+    if (slot === null) return exit.write ? value : ones;
+    if (address >= slot.base && address + size <= slot.end) {
+      try {
+        if (!exit.write) return (slot.device.read(slot.region, address - slot.base, size) & ones) >>> 0;
+        slot.device.write(slot.region, address - slot.base, size, (value & ones) >>> 0);
+      } catch (error) {
+        this.#failed(slot.device, error);
+        return ones;
       }
-      return slot.device.read(slot.region, address - slot.base, size) >>> 0;
+      return value;
     }
-    if (size === 1 || (slot === null && this.#find(exit.space, address + size - 1) === null))
-      return exit.write ? value : size === 4 ? 0xffffffff : 2 ** (8 * size) - 1;
     let result = 0;
     for (let byte = 0; byte < size; byte++) {
       const one = this.#part(exit, at + byte, 1, (value >>> (8 * byte)) & 0xff) & 0xff;
@@ -75,8 +91,9 @@ export class Bus {
     return result;
   }
 
-  #find(space: "pio" | "mmio", address: number): Slot | null {
-    for (const slot of this.#slots) if (slot.space === space && address >= slot.base && address < slot.end) return slot;
+  /** The first region that has a byte of [from, to). */
+  #find(space: "pio" | "mmio", from: number, to: number): Slot | null {
+    for (const slot of this.#slots) if (slot.space === space && from < slot.end && to > slot.base) return slot;
     return null;
   }
 }

@@ -30,7 +30,9 @@ export interface AttachedDevice {
 }
 
 interface Attached extends AttachedDevice {
-  readonly device: SplitBackend | EmulatedDevice;
+  handshake: XenbusHandshake | null;
+  /** Null until the plugin has made it. */
+  device: SplitBackend | EmulatedDevice | null;
   readonly frontend: string;
   readonly backend: string;
   readonly client: XenStoreClient;
@@ -69,63 +71,56 @@ export class DeviceManager {
         `Domain '${domain.name}' has two devices '${type}' with the number ${id} (${spec}); give one of them another name.`,
       );
     await value.open?.(config, this.#services);
-    return this.#create(domain, value, config, id, plugin);
+    if (domain.dying) throw new ConfigError(`Domain '${domain.name}' is being destroyed; it takes no device.`);
+    const home = `/local/domain/${domain.id}`;
+    const attached: Attached = {
+      domain,
+      type: value.type,
+      id,
+      plugin,
+      handshake: null,
+      device: null,
+      frontend: `${home}/${value.frontendPath?.(config) ?? `device/${value.type}/${id}`}`,
+      backend: `/local/domain/0/backend/${value.type}/${domain.id}/${id}`,
+      client: this.#store.client.child(),
+      resources: new Set(),
+      gone: false,
+    };
+    this.#attached.push(attached);
+    try {
+      this.#start(attached, value, config);
+    } catch (error) {
+      await this.#detach(attached);
+      this.#forgetFrontend(attached);
+      throw error;
+    }
+    return attached;
   }
 
-  #create(domain: Domain, type: DeviceType, config: unknown, id: number, plugin: string): Attached {
-    const home = `/local/domain/${domain.id}`;
-    const frontend = `${home}/${type.frontendPath?.(config) ?? `device/${type.type}/${id}`}`;
-    const backend = `/local/domain/0/backend/${type.type}/${domain.id}/${id}`;
+  #start(attached: Attached, type: DeviceType, config: unknown): void {
+    const { domain, client, frontend, backend } = attached;
     this.#publish(domain, type, config, frontend, backend);
-    const client = this.#store.client.child();
-    const resources = new Set<() => void>();
-    let attached: Attached | null = null;
-    const fault = (error: unknown): void => {
-      if (attached !== null) this.#fault(attached, error);
-    };
-    const host = this.#host(
-      domain,
-      client,
-      frontend,
-      backend,
-      resources,
-      fault,
-      `${type.type} ${id} of ${domain.name}`,
-    );
-    const device = type.create(host, config);
-    let handshake: XenbusHandshake | null = null;
-    if (device.kind === "split" && type.handshake !== "none")
-      handshake = new XenbusHandshake(device, {
+    const device = type.create(this.#host(attached), config);
+    attached.device = device;
+    if (device.kind === "emulated") this.#bus(domain).add(`${type.type} ${attached.id}`, device);
+    else if (type.handshake !== "none") {
+      attached.handshake = new XenbusHandshake(device, {
         client,
         frontend,
         backend,
         hold: (work) => this.loop.hold(work, () => {}),
         stateChanged: (_from, to) =>
-          this.machine.hooks.deviceState.call(domain, `${type.type}/${id}`, to, this.machine.now),
-        failed: (error) => this.machine.log(`${type.type} ${id} of ${domain}: ${messageOf(error)}`),
+          this.machine.hooks.deviceState.call(domain, `${type.type}/${attached.id}`, to, this.machine.now),
+        failed: (error) => this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`),
+        ended: () => this.#remove(attached),
       });
-    attached = {
-      domain,
-      type: type.type,
-      id,
-      plugin,
-      handshake,
-      device,
-      frontend,
-      backend,
-      client,
-      resources,
-      gone: false,
-    };
-    if (device.kind === "emulated") this.#bus(domain).add(`${type.type} ${id}`, device);
-    this.#attached.push(attached);
-    if (handshake !== null) handshake.start();
-    else if (device.kind === "split") {
+      attached.handshake.start();
+    } else {
       device.probe();
       const connecting = device.connect();
-      if (connecting instanceof Promise) this.loop.hold(connecting, (r) => r instanceof Error && fault(r));
+      if (connecting instanceof Promise)
+        this.loop.hold(connecting, (result) => result instanceof Error && this.#fault(attached, result));
     }
-    return attached;
   }
 
   #publish(domain: Domain, type: DeviceType, config: unknown, frontend: string, backend: string): void {
@@ -156,23 +151,19 @@ export class DeviceManager {
       nodes(frontend, false, { port: String(domain.console.port), "ring-ref": String(domain.console.mfn) });
   }
 
-  #host(
-    domain: Domain,
-    client: XenStoreClient,
-    frontend: string,
-    backend: string,
-    resources: Set<() => void>,
-    fault: (error: unknown) => void,
-    name: string,
-  ): DeviceHost {
+  /** What the device is handed: whatever calls it back is guarded, and silent once the device has gone. */
+  #host(attached: Attached): DeviceHost {
     const { machine } = this;
+    const { domain, client, frontend, backend, resources } = attached;
+    const name = nameOf(attached);
     const guarded =
       <A extends unknown[]>(body: (...args: A) => void) =>
       (...args: A): void => {
+        if (attached.gone) return;
         try {
           body(...args);
         } catch (error) {
-          fault(error);
+          this.#fault(attached, error);
         }
       };
     const area = (path: string) => {
@@ -223,15 +214,35 @@ export class DeviceManager {
 
   #fault(attached: Attached, error: unknown): void {
     if (attached.gone) return;
-    const reason = `${attached.type} ${attached.id} of ${attached.domain}: ${messageOf(error)}`;
+    const reason = `${nameOf(attached)}: ${messageOf(error)}`;
     this.machine.log(`plugin '${attached.plugin}' failed, its device is closed: ${reason}`);
-    this.machine.hooks.pluginFault.call({ plugin: attached.plugin, kind: "device", reason, dump: "", error });
+    const verdict = this.machine.hooks.pluginFault.call({
+      plugin: attached.plugin,
+      kind: "device",
+      reason,
+      dump: "",
+      error,
+    });
+    if (verdict === "crash") throw error;
     this.loop.hold(this.#detach(attached), () => {});
   }
 
-  /** Takes a device away in good order: the frontend is asked first. */
+  /** Takes a device away in good order: the frontend is asked first, where there is a handshake to ask it by. */
   detach(device: AttachedDevice): void {
-    device.handshake?.detach();
+    const attached = this.#attached.find((a) => a === device);
+    if (attached === undefined) return;
+    if (attached.handshake !== null) attached.handshake.detach();
+    else this.#remove(attached);
+  }
+
+  /** Nothing more is to come from the frontend: the device goes, with its nodes at both ends. */
+  #remove(attached: Attached): void {
+    if (!attached.gone) this.loop.hold(this.#detach(attached), () => this.#forgetFrontend(attached));
+  }
+
+  #forgetFrontend({ frontend, domain }: Attached): void {
+    const { client } = this.#store;
+    if (!domain.dying && client.exists(frontend)) client.rm(frontend);
   }
 
   /** The domain goes: all its devices go at once. */
@@ -246,12 +257,16 @@ export class DeviceManager {
     const { device, handshake, client, backend, resources } = attached;
     try {
       if (handshake !== null) await handshake.destroy();
-      else if (device.kind === "split") await device.disconnect();
-      if (device.kind === "split") await device.close?.();
+      else if (device?.kind === "split") await device.disconnect();
     } catch (error) {
-      this.machine.log(`${attached.type} ${attached.id} of ${attached.domain}: ${messageOf(error)}`);
+      this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`);
     }
-    if (device.kind === "emulated") this.#buses.get(attached.domain.id)?.remove(device);
+    try {
+      if (device?.kind === "split") await device.close?.();
+    } catch (error) {
+      this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`);
+    }
+    if (device?.kind === "emulated") this.#buses.get(attached.domain.id)?.remove(device);
     for (const release of [...resources]) release();
     client.close();
     if (client.exists(backend)) client.rm(backend);
@@ -259,19 +274,30 @@ export class DeviceManager {
     if (at >= 0) this.#attached.splice(at, 1);
   }
 
-  /** Answers an access to a port or MMIO address. */
+  /** Answers an access to a port or MMIO address. A device that throws is closed; the access then reads all ones. */
   io(domain: Domain, exit: Exit): void {
     this.#bus(domain).access(exit);
+  }
+
+  #deviceFault(device: EmulatedDevice, error: unknown): void {
+    const attached = this.#attached.find((a) => a.device === device);
+    if (attached === undefined) throw error;
+    this.#buses.get(attached.domain.id)?.remove(device);
+    this.#fault(attached, error);
   }
 
   #bus(domain: Domain): Bus {
     let bus = this.#buses.get(domain.id);
     if (bus === undefined) {
-      bus = new Bus();
+      bus = new Bus((device, error) => this.#deviceFault(device, error));
       this.#buses.set(domain.id, bus);
     }
     return bus;
   }
+}
+
+function nameOf(device: AttachedDevice): string {
+  return `${device.type} ${device.id} of ${device.domain}`;
 }
 
 function messageOf(error: unknown): string {

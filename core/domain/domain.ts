@@ -60,7 +60,7 @@ export class Domain {
   grants!: GrantTable;
   /** VMASST_TYPE_* bits. */
   vmAssist = 0;
-  /** XenStore and console: frames and ports that the builder made, -1: none. */
+  /** XenStore and console: frames (as gfnToMfn takes them: mfns of a PV guest) and ports that the builder made, -1: none. */
   readonly store = { mfn: -1, port: 0 };
   readonly console = { mfn: -1, port: 0 };
   /** Bytes the guest wrote by CONSOLEIO_write, as printed by the toolstack. */

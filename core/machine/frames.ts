@@ -96,21 +96,29 @@ export class Frames {
     return got;
   }
 
-  /** Takes `count` frames with consecutive numbers that start at a multiple of `align` (guest pages above 4 KiB). */
+  /** Takes `count` frames with consecutive numbers that start at a multiple of `align` (guest pages above 4 KiB); never-used ones first. */
   allocateContiguous(owner: number, count: number, align: number): Mfn {
-    const start = Math.ceil(this.#next / align) * align;
-    if (start + count > this.count) throw new OutOfFrames(`${count} contiguous frames wanted`);
-    for (let mfn = this.#next; mfn < start; mfn++) this.#free.push(mfn);
-    this.#next = start;
-    return this.#takeFresh(owner, count);
-  }
-
-  #takeFresh(owner: number, count: number): Mfn {
-    const first = this.#next;
-    this.#next += count;
+    let first = Math.ceil(this.#next / align) * align;
+    if (first + count > this.count) {
+      first = this.#findFree(count, align);
+      if (first < 0) throw new OutOfFrames(`${count} contiguous frames wanted`);
+      this.#free = this.#free.filter((mfn) => mfn < first || mfn >= first + count);
+    }
+    for (; this.#next < first; this.#next++) this.#free.push(this.#next);
+    this.#next = Math.max(this.#next, first + count);
     for (let mfn = first; mfn < first + count; mfn++) this.#fresh(mfn, owner);
     this.#owned.set(owner, this.ownedBy(owner) + count);
     return first;
+  }
+
+  /** The lowest aligned run of free frames, whether they were used before or not; -1: none. */
+  #findFree(count: number, align: number): Mfn {
+    for (let first = 0; first + count <= this.count; first += align) {
+      let length = 0;
+      while (length < count && this.owner[first + length] === OWNER_FREE) length++;
+      if (length === count) return first;
+    }
+    return -1;
   }
 
   #fresh(mfn: Mfn, owner: number): void {
@@ -251,6 +259,7 @@ export class Frames {
     this.retyped(mfn);
     const owner = this.owner[mfn]!;
     this.owner[mfn] = OWNER_FREE;
+    this.allocated[mfn] = 0;
     this.type[mfn] = FrameType.none;
     this.typeCount[mfn] = 0;
     this.bytes.fill(0, mfn * FRAME_SIZE, (mfn + 1) * FRAME_SIZE);

@@ -96,10 +96,15 @@ export class Machine {
     return this.#posted.length > 0;
   }
 
-  /** Runs what is queued, and what that queues. */
+  /** Runs what is queued, and what that queues. What throws is done with: the rest stays queued. */
   runPosted(): void {
-    for (let i = 0; i < this.#posted.length; i++) this.#posted[i]!();
-    this.#posted.length = 0;
+    if (this.#posted.length === 0) return;
+    let done = 0;
+    try {
+      while (done < this.#posted.length) this.#posted[done++]!();
+    } finally {
+      this.#posted.splice(0, done);
+    }
   }
 
   /** Adds instructions to what the present exit costs its pCPU. */

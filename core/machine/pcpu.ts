@@ -25,7 +25,7 @@ export class Pcpu {
   sliceEnd: Nanoseconds = Infinity;
   /** doSchedule is due now. */
   needSchedule = true;
-  /** Nanoseconds spent idle, exact. */
+  /** Nanoseconds spent idle until `idleSince`, exact. While it is idle, what has passed since then comes on top. */
   idleTime: Nanoseconds = 0;
   idleSince: Nanoseconds = 0;
   /** Remainder of instructions * 1000 / mhz. */

@@ -38,10 +38,14 @@ export class TimerQueue {
   #order = 0;
   #dead = 0;
 
-  /** Arms a timer; a time in the past fires at the next opportunity. */
+  /**
+   * Arms a timer; a time in the past fires at the next opportunity, a fraction of a nanosecond is rounded up. Virtual time ends at
+   * 2^53: a later timer never fires.
+   */
   arm(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer {
     if (!Number.isFinite(at)) throw new RangeError(`A timer's time must be finite, got ${at}.`);
-    const entry = new Entry(this, at, this.#order++, fire);
+    if (at > Number.MAX_SAFE_INTEGER) return { at, cancel: () => {} };
+    const entry = new Entry(this, Math.ceil(at), this.#order++, fire);
     this.#heap.push(entry);
     this.#up(this.#heap.length - 1);
     return entry;

@@ -6,12 +6,15 @@
  * Invariants: the time handed to the scheduler never decreases; an ejected scheduler's timers never fire; after an
  * ejection every unit of the pool is known to the fallback and no domain is lost.
  */
+import { ERRNO } from "../abi/errno.ts";
+import type { Domain } from "../domain/domain.ts";
+import { PluginError } from "../errors.ts";
 import type { PluginFault } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { Pcpu } from "../machine/pcpu.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
 import { FifoScheduler } from "./fifo.ts";
-import type { Decision, Scheduler, SchedulerHost, SchedulerPcpu, SchedulingUnit } from "./scheduler.ts";
+import type { Decision, ParamValues, Scheduler, SchedulerHost, SchedulerPcpu, SchedulingUnit } from "./scheduler.ts";
 import { Unit } from "./unit.ts";
 
 /** What makes a scheduler for a pool: the provider that the hook found, and the plugin to blame. */
@@ -20,6 +23,9 @@ export interface SchedulerProvider {
   readonly plugin: string;
   make(host: SchedulerHost): Scheduler;
 }
+
+/** A scheduler that is called more often than this without time going on is ejected. */
+const MAX_CALLS_AT_ONCE = 1_000_000;
 
 const IDLE: Decision = Object.freeze({ unit: null, slice: null });
 
@@ -34,6 +40,8 @@ export class CpuPool {
   #scheduler: Scheduler;
   readonly #pcpus: Pcpu[];
   #time: Nanoseconds = 0;
+  /** Calls of the scheduler since the pool's time went on. */
+  #calls = 0;
   /** Every ejection so far. */
   readonly faults: PluginFault[] = [];
   /** The method of the scheduler that is being run, or null. */
@@ -48,10 +56,21 @@ export class CpuPool {
     this.plugin = provider.plugin;
     this.#scheduler = new FifoScheduler(this.#host(() => this.#scheduler));
     let made: Scheduler | null = null;
-    made = provider.make(this.#host(() => made));
+    try {
+      made = provider.make(this.#host(() => made));
+    } catch (error) {
+      if (error instanceof PluginError) throw error;
+      this.#eject(`could not be made: ${messageOf(error)}`, error);
+      return;
+    }
     const problem = missingMethods(made);
     if (problem !== null) this.#eject(problem, null);
     else this.#scheduler = made;
+  }
+
+  /** The fallback is in charge: the scheduler that was asked for has been ejected. */
+  get fallen(): boolean {
+    return this.faults.length > 0;
   }
 
   get scheduler(): Scheduler {
@@ -82,7 +101,10 @@ export class CpuPool {
 
   /** The pool's time for an event at `at`. */
   time(at: Nanoseconds): Nanoseconds {
-    if (at > this.#time) this.#time = at;
+    if (at > this.#time) {
+      this.#time = at;
+      this.#calls = 0;
+    }
     return this.#time;
   }
 
@@ -130,6 +152,26 @@ export class CpuPool {
       this.#call("contextSaved", () => this.#scheduler.contextSaved?.(unit, now), undefined);
   }
 
+  /** The unit's affinity has changed while it is asleep; false: the scheduler has no method for it. */
+  affinityChanged(unit: Unit): boolean {
+    const scheduler = this.#scheduler;
+    if (scheduler.affinityChanged === undefined) return false;
+    const now = this.time(this.machine.now);
+    this.#call("affinityChanged", () => scheduler.affinityChanged?.(unit, now), undefined);
+    return true;
+  }
+
+  /** Sets parameters that have been checked against the scheduler's table: 0 or a negative errno. */
+  adjust(target: Domain | SchedulingUnit | null, values: ParamValues): number {
+    const result = this.#call("adjust", () => this.#scheduler.adjust?.(target, values) ?? 0, -ERRNO.EIO);
+    return typeof result === "number" && result <= 0 ? result : 0;
+  }
+
+  /** Reads parameters back; none from a scheduler without. */
+  read(target: Domain | SchedulingUnit | null): ParamValues {
+    return this.#call("read", () => this.#scheduler.read?.(target) ?? {}, {});
+  }
+
   /** Asks the scheduler and checks the answer; a wrong one ejects it, and the fallback answers. */
   decide(pcpu: Pcpu): Decision {
     for (;;) {
@@ -147,8 +189,8 @@ export class CpuPool {
   #problemOf(decision: Decision, pcpu: Pcpu): string | null {
     if (typeof decision !== "object" || decision === null) return `returned ${String(decision)} instead of a decision`;
     const { unit, slice } = decision;
-    if (slice !== null && !(typeof slice === "number" && slice > 0 && slice < Infinity))
-      return `returned the slice ${String(slice)}; it must be a positive number of nanoseconds or null`;
+    if (slice !== null && !(typeof slice === "number" && slice >= 1 && slice < Infinity))
+      return `returned the slice ${String(slice)}; it must be a number of nanoseconds, at least 1, or null`;
     if (unit === null) return null;
     if (!(unit instanceof Unit)) return "returned something that is no unit";
     if (!this.units.has(unit)) return `returned ${unit}, which is not in pool ${this.name}`;
@@ -164,7 +206,13 @@ export class CpuPool {
     if (this.#scheduler instanceof FifoScheduler) return false;
     for (const unit of this.units)
       if (unit.runnable && unit.runningOn === null && now - unit.vcpu.runStateSince > bound) {
-        this.#eject(`${unit} has been runnable for ${now - unit.vcpu.runStateSince} ns without being run`, null);
+        const since = unit.vcpu.runStateSince;
+        this.#eject(
+          now < Infinity
+            ? `${unit} has been runnable for ${now - since} ns without being run`
+            : `${unit} has been runnable since ${since} ns, and nothing will ever happen that makes it run`,
+          null,
+        );
         return true;
       }
     return false;
@@ -179,9 +227,11 @@ export class CpuPool {
     const outer = this.inCallback;
     this.inCallback = method;
     try {
+      if (++this.#calls > MAX_CALLS_AT_ONCE && !(this.#scheduler instanceof FifoScheduler))
+        throw new Error(`called ${MAX_CALLS_AT_ONCE} times at ${this.#time} ns, and time did not go on`);
       return body();
     } catch (error) {
-      this.#eject(`${method} threw: ${error instanceof Error ? error.message : String(error)}`, error);
+      this.#eject(`${method} threw: ${messageOf(error)}`, error);
       return fallback;
     } finally {
       this.inCallback = outer;
@@ -213,6 +263,10 @@ export class CpuPool {
     if (this.machine.hooks.pluginFault.call(fault) === "crash")
       throw error instanceof Error ? error : new Error(reason);
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Which mandatory methods are missing, as a sentence; null: none. */

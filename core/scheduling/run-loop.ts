@@ -27,6 +27,9 @@ const EXIT_COST: Readonly<Record<ExitCode, number>> = Object.freeze({
   [ExitCode.debug]: 0,
 });
 
+/** A vCPU whose runs retire nothing and cost nothing so often in a row keeps time from going on: its domain crashes. */
+const MAX_FRUITLESS_RUNS = 1000;
+
 /** The longest run between two looks at the host's clock, in instructions. */
 const LONGEST_RUN = 1_000_000;
 
@@ -40,8 +43,8 @@ export interface RunLoopServices {
   pump(): void;
   /** Answers an access to a port or MMIO address in exit.valueLo/valueHi. */
   io(vcpu: Vcpu, exit: Exit): void;
-  /** The domain cannot go on. */
-  crash(vcpu: Vcpu, reason: string): void;
+  /** The domain cannot go on. `fault`: not the guest's doing, but its arch plugin's. */
+  crash(vcpu: Vcpu, reason: string, fault?: { readonly error: unknown }): void;
 }
 
 export class RunLoop {
@@ -54,6 +57,7 @@ export class RunLoop {
   /** A runnable vCPU that waits for longer than this ejects its scheduler. */
   stallBound: Nanoseconds = 30e9;
   #stallChecked: Nanoseconds = 0;
+  #fruitless = 0;
 
   constructor(machine: Machine, scheduling: Scheduling, services: RunLoopServices) {
     this.machine = machine;
@@ -148,13 +152,17 @@ export class RunLoop {
       if (timer <= due) {
         machine.timers.fireOne(due);
         machine.takeCharge();
+        this.#checkStall();
       } else if (idle !== null) {
         idle.clock = Math.max(idle.clock, due);
         idle.needSchedule = true;
       }
       return "ran";
     }
-    if (pcpu.clock >= limit) return "limit";
+    if (pcpu.clock >= limit) {
+      machine.now = Math.max(machine.now, limit);
+      return "limit";
+    }
     machine.now = pcpu.clock;
     if (pcpu.needSchedule || pcpu.clock >= pcpu.sliceEnd) {
       this.scheduling.schedule(pcpu);
@@ -176,14 +184,25 @@ export class RunLoop {
       this.#exits.set(vcpu, exit);
     }
     exit.code = ExitCode.budget;
-    const retired = arch.run(vcpu, Math.min(LONGEST_RUN, pcpu.instructionsUntil(until)), exit);
-    pcpu.retire(retired);
-    machine.now = pcpu.clock;
-    const { code } = exit;
-    if (code !== ExitCode.budget) this.#handle(vcpu, exit);
-    pcpu.retire(machine.takeCharge() + EXIT_COST[code]);
+    const budget = Math.min(LONGEST_RUN, pcpu.instructionsUntil(until));
+    let retired = 0;
+    try {
+      retired = arch.run(vcpu, budget, exit);
+      if (!(retired >= 0 && retired <= budget))
+        throw new Error(`run() says that ${retired} of ${budget} instructions retired`);
+      pcpu.retire(retired);
+      machine.now = pcpu.clock;
+      if (exit.code !== ExitCode.budget) this.#handle(vcpu, exit);
+    } catch (error) {
+      this.#services.crash(vcpu, error instanceof Error ? error.message : String(error), { error });
+    }
+    const cost = machine.takeCharge() + EXIT_COST[exit.code];
+    pcpu.retire(cost);
     vcpu.clock = pcpu.clock;
-    if (pcpu.clock - this.#stallChecked > this.stallBound / 4) this.#checkStall();
+    this.#fruitless = retired + cost > 0 || !vcpu.runnable ? 0 : this.#fruitless + 1;
+    if (this.#fruitless > MAX_FRUITLESS_RUNS)
+      this.#services.crash(vcpu, "it retires no instruction", { error: new Error("run() retires no instruction") });
+    this.#checkStall();
   }
 
   #handle(vcpu: Vcpu, exit: Exit): void {
@@ -231,6 +250,11 @@ export class RunLoop {
     return clock;
   }
 
+  /** Moves an idle machine's present time on: nothing is due before `to`. */
+  advance(to: Nanoseconds): void {
+    if (!this.busy && !this.held) this.machine.now = Math.max(this.machine.now, Math.min(to, this.nextDue));
+  }
+
   /** The idle pCPU whose scheduler wants to be asked again first. */
   #nextIdle(): Pcpu | null {
     let found: Pcpu | null = null;
@@ -239,7 +263,9 @@ export class RunLoop {
     return found;
   }
 
+  /** Four times in each bound, looks whether a unit has waited for longer than that. */
   #checkStall(): void {
+    if (this.machine.now - this.#stallChecked <= this.stallBound / 4) return;
     this.#stallChecked = this.machine.now;
     for (const pool of this.scheduling.pools) pool.checkStall(this.machine.now, this.stallBound);
   }

@@ -66,7 +66,7 @@ export class Scheduling implements VcpuControl {
     const unit = vcpu.unit as Unit | null;
     if (unit === null) return;
     this.setFlag(vcpu, PauseFlag.down);
-    if (vcpu.runningOn !== null) this.#takeOff(vcpu.runningOn, unit.pool);
+    this.#forceOff(vcpu);
     unit.pool.remove(unit);
     vcpu.unit = null;
   }
@@ -129,18 +129,34 @@ export class Scheduling implements VcpuControl {
       throw new ConfigError(
         `The hard affinity ${[...hard].join(",") || "(empty)"} of ${vcpu} has no pCPU of pool '${pool.name}' (${pool.pcpus.map((p) => p.id).join(",")}); name at least one of them.`,
       );
-    const runnable = vcpu.runnable;
-    if (runnable) pool.sleep(unit);
-    if (vcpu.runningOn !== null && !hard.has(vcpu.runningOn.id)) this.#takeOff(vcpu.runningOn, pool);
-    else if (vcpu.runningOn !== null) this.#takeOff(vcpu.runningOn, pool);
-    pool.remove(unit);
-    vcpu.hardAffinity = hard;
-    vcpu.softAffinity = soft;
-    pool.insert(unit);
+    // The unit is asleep meanwhile, so that the scheduler sees it leave and come back like any other.
+    this.pauseVcpu(vcpu);
+    this.#forceOff(vcpu);
+    if (pool.scheduler.affinityChanged !== undefined) {
+      this.#setAffinity(vcpu, hard, soft);
+      pool.affinityChanged(unit);
+    } else {
+      pool.remove(unit);
+      this.#setAffinity(vcpu, hard, soft);
+      pool.insert(unit);
+    }
+    this.unpauseVcpu(vcpu);
   }
 
-  /** Sets scheduler parameters after checking them against the scheduler's own table; ConfigError in plain words. */
+  #setAffinity(vcpu: Vcpu, hard: ReadonlySet<number>, soft: ReadonlySet<number>): void {
+    vcpu.hardAffinity = new Set(hard);
+    vcpu.softAffinity = new Set(soft);
+  }
+
+  /**
+   * Sets scheduler parameters after checking them against the scheduler's own table; ConfigError in plain words. Where the fallback
+   * is in charge they are ignored: an ejected scheduler must not keep domains from being made.
+   */
   adjust(pool: CpuPool, target: Domain | Vcpu | null, values: ParamValues): number {
+    if (pool.fallen) {
+      this.machine.log(`pool ${pool.name}: scheduler parameters are ignored, fifo has none`);
+      return 0;
+    }
     const { scheduler } = pool;
     const kind = target === null ? "pool" : "vcpus" in target ? "domain" : "unit";
     const specs: ParamSpecs = scheduler.params?.[kind] ?? {};
@@ -164,7 +180,7 @@ export class Scheduling implements VcpuControl {
         );
     }
     const subject = target === null || "vcpus" in target ? target : target.unit;
-    return scheduler.adjust?.(subject, values) ?? 0;
+    return pool.adjust(subject, values);
   }
 
   #changed(vcpu: Vcpu, before: boolean): void {
@@ -194,7 +210,8 @@ export class Scheduling implements VcpuControl {
     if (pool === null || pool === undefined) return;
     const decision = pool.decide(pcpu);
     const next = decision.unit as Unit | null;
-    if (decision.slice !== null) pcpu.sliceEnd = pcpu.clock + decision.slice;
+    const slice = decision.slice === null ? Infinity : Math.ceil(decision.slice);
+    pcpu.sliceEnd = pcpu.clock + slice;
     if (next === pcpu.currentUnit) return;
     const previous = pcpu.current;
     if (previous !== null) this.#takeOff(pcpu, pool);
@@ -202,10 +219,10 @@ export class Scheduling implements VcpuControl {
     if (next !== null) {
       const vcpu = next.vcpu;
       if (vcpu.clock > pcpu.clock) {
-        if (decision.slice !== null) pcpu.sliceEnd = vcpu.clock + decision.slice;
+        pcpu.sliceEnd = vcpu.clock + slice;
         pcpu.clock = vcpu.clock;
       }
-      if (previous === null) pcpu.idleTime += Math.max(0, pcpu.clock - pcpu.idleSince);
+      pcpu.idleTime += pcpu.clock - pcpu.idleSince;
       this.#setRunState(vcpu, RunState.running, pcpu.clock);
       vcpu.runningOn = pcpu;
       vcpu.lastPcpu = pcpu;
@@ -213,9 +230,22 @@ export class Scheduling implements VcpuControl {
       pcpu.currentUnit = next;
       pcpu.retire(SWITCH_COST);
     }
+    this.#switched(pcpu, previous);
+  }
+
+  /** Says who was on a pCPU until now. */
+  #switched(pcpu: Pcpu, previous: Vcpu | null): void {
     this.onSwitch(previous, pcpu.current);
     if (this.machine.hooks.contextSwitch.isUsed())
       this.machine.hooks.contextSwitch.call(pcpu, previous, pcpu.current, pcpu.clock);
+  }
+
+  /** Takes a vCPU off the pCPU that it is on, which is idle then until its scheduler is asked. */
+  #forceOff(vcpu: Vcpu): void {
+    const pcpu = vcpu.runningOn;
+    if (pcpu === null) return;
+    this.#takeOff(pcpu, (vcpu.unit as Unit).pool);
+    this.#switched(pcpu, vcpu);
   }
 
   #takeOff(pcpu: Pcpu, pool: CpuPool): void {

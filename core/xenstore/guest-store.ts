@@ -20,6 +20,9 @@ interface Attached {
   readonly channel: { notify(): void; close(): void };
 }
 
+/** Most callbacks of domain 0's watches between two steps of the run loop. */
+const CALLBACKS = 10_000;
+
 /** The store of one machine. */
 export class GuestStore {
   readonly machine: Machine;
@@ -40,25 +43,40 @@ export class GuestStore {
     this.client = this.service.client();
   }
 
-  /** Connects a domain by its ring page and port: XS_INTRODUCE as the domain builder does it. */
-  introduce(domain: Domain, mfn: number, port: number): void {
+  /** Connects a domain by the ring page and port that its builder made: XS_INTRODUCE as the domain builder does it. */
+  introduce(domain: Domain): void {
     const { frames } = this.machine;
-    if (!frames.getRef(mfn, domain.id)) throw new Error(`XenStore page ${mfn} is not ${domain}'s`);
+    const { mfn: gfn, port } = domain.store;
+    const mfn = domain.arch?.gfnToMfn(domain, gfn) ?? -1;
+    if (!frames.getRef(mfn, domain.id)) throw new Error(`XenStore page ${gfn} is not ${domain}'s`);
     if (!frames.getType(mfn, FrameType.writable)) {
       frames.putRef(mfn);
-      throw new Error(`XenStore page ${mfn} of ${domain} is not writable`);
+      throw new Error(`XenStore page ${gfn} of ${domain} is not writable`);
     }
-    const connection = this.service.introduceDomain(domain.id, { littleEndian: domain.abi.endian === "little" });
-    const page = new DataView(frames.memory.buffer, mfn * FRAME_SIZE, FRAME_SIZE);
-    const ring = new XenStoreRing(page, connection, (from, to) => frames.wrote(mfn, from, to));
-    const dom0 = this.machine.domains.get(0)!;
-    const channel = dom0.events.bindBackend(domain, port, () => this.#poll(domain.id));
-    this.#attached.set(domain.id, { domain, ring, mfn, channel });
+    try {
+      const dom0 = this.machine.domains.get(0)!;
+      const channel = dom0.events.bindBackend(domain, port, () => this.#poll(domain.id));
+      const connection = this.service.introduceDomain(domain.id, { littleEndian: domain.abi.endian === "little" });
+      const page = new DataView(frames.memory.buffer, mfn * FRAME_SIZE, FRAME_SIZE);
+      const ring = new XenStoreRing(page, connection, (from, to) => frames.wrote(mfn, from, to));
+      this.#attached.set(domain.id, { domain, ring, mfn, channel });
+    } catch (error) {
+      frames.putType(mfn);
+      frames.putRef(mfn);
+      throw error;
+    }
+  }
+
+  /** A domain is gone for good: its connection, its nodes, its place in all permissions. */
+  remove(domain: Domain): void {
+    this.service.destroyDomain(domain.id);
+    for (const path of [`/local/domain/${domain.id}`, `/vm/${domain.uuid}`])
+      if (this.client.exists(path)) this.client.rm(path);
   }
 
   /** Delivers what is due: callbacks of domain 0's watches, and messages for guests. */
   pump(): void {
-    if (this.service.pending() > 0) this.service.deliver(10_000);
+    if (this.service.pending() > 0) this.service.deliver(CALLBACKS);
     for (const [domid, { ring }] of this.#attached) if (ring.due) this.#poll(domid);
   }
 

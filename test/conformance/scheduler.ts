@@ -110,7 +110,7 @@ export function schedulerSuite(framework: SuiteFramework, under: SchedulerUnderT
         fc.property(plans, (plan) => {
           execute(plan, 500 * MS);
         }),
-        { numRuns, interruptAfterTimeLimit: 10_000 },
+        { numRuns, interruptAfterTimeLimit: 2_000 },
       );
     });
 
@@ -121,7 +121,7 @@ export function schedulerSuite(framework: SuiteFramework, under: SchedulerUnderT
           const second = execute(plan, 200 * MS);
           check(first === second, "two equal runs differ");
         }),
-        { numRuns: Math.min(5, numRuns), interruptAfterTimeLimit: 10_000 },
+        { numRuns: Math.min(5, numRuns), interruptAfterTimeLimit: 2_000 },
       );
     });
 

@@ -40,7 +40,9 @@ export class Load {
       hypercalls: {} as Hypercalls,
       pump: () => {},
       io: () => {},
-      crash: () => {},
+      crash: (_vcpu, reason, fault) => {
+        throw fault?.error ?? new Error(reason);
+      },
     });
   }
 
