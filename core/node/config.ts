@@ -67,8 +67,13 @@ function unreadable(error: unknown, folder: string, file: string | undefined): C
   const name = path === null ? "hookvisor.config" : shown(path, folder);
   if (code === "ENOENT") return new ConfigError(`Config ${name}: there is no such file.`, { cause: error });
   const message = error instanceof Error ? error.message : String(error);
-  const line = message.split("\n").find((l) => l.trim() !== "") ?? "it throws";
-  return new ConfigError(`Config ${name} cannot be read: ${line.trim().replace(/\.$/, "")}.`, { cause: error });
+  const lines = message
+    .split("\n")
+    .map((line) => line.trim().replace(/[.:]$/, ""))
+    .filter((line) => line !== "");
+  // The libraries' first line only says that there is an error in that file.
+  const line = lines[0]?.includes(" Error in ") && lines.length > 1 ? lines[1] : lines[0];
+  return new ConfigError(`Config ${name} cannot be read: ${line ?? "it throws"}.`, { cause: error });
 }
 
 function shown(path: string, folder: string): string {
@@ -85,6 +90,8 @@ export function describeIssues(error: z.ZodError): string {
     .replaceAll(".[", "[");
   if (issue.code === "unrecognized_keys")
     return `there is no key '${issue.keys[0]}'; the keys are ${Object.keys(schema.shape).join(", ")}`;
+  if (issue.code === "invalid_type")
+    return `'${key === "" ? "the config" : key}' must be a${/^[aeiou]/.test(issue.expected) ? "n" : ""} ${issue.expected === "int" ? "whole number" : issue.expected}`;
   const text = issue.message.charAt(0).toLowerCase() + issue.message.slice(1);
   return key === "" ? text : `'${key}': ${text}`;
 }

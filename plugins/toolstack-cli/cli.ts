@@ -150,7 +150,7 @@ export function createProgram(
   version: string,
   finish: (code: number) => void,
 ): Command {
-  const { stdout, stderr } = run.streams;
+  const { stdout } = run.streams;
   const program = new Command("hookvisor")
     .description("A Xen-compatible hypervisor whose schedulers, devices and architectures are plugins.")
     .version(version, "-V, --version", "print the version")
@@ -204,7 +204,6 @@ export function createProgram(
     provider.declare?.(command);
     command.action(async () => finish(await provider.run({ ...run, args: command.args, options: command.opts() })));
   }
-  void stderr;
   return program;
 }
 
@@ -232,10 +231,13 @@ export async function runCli(run: HostRun, toolstack: ToolstackHooks, version: s
 function commanderSentence(error: CommanderError, program: Command): string {
   const text = error.message
     .replace(/^error: /, "")
-    .replace(/\n+\(Did you mean (.*?)\?\)/s, "; did you mean $1")
+    .replace(/\n+\(Did you mean (.*?)\?\)/s, "; perhaps $1")
     .trim();
   if (error.code === "commander.help")
     return `Give a command: ${program.commands.map((c) => c.name()).join(", ")}; see hookvisor --help.`;
-  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  const plain = text
+    .replace(/ argument missing$/, " needs a value")
+    .replace(/ is invalid\. It must/, " is wrong: it must");
+  const sentence = plain.charAt(0).toUpperCase() + plain.slice(1);
   return /[.?!]$/.test(sentence) ? sentence : `${sentence}; see hookvisor --help.`;
 }

@@ -167,7 +167,7 @@ function unknownKey(
   const all = [...Object.keys(KEYS), ...providers(sources.toolstack.configKey).map((p) => p.key), ...params].sort();
   const near = all.filter((one) => one.startsWith(key.slice(0, 3)) || key.startsWith(one));
   throw new ConfigError(
-    `${place}: there is no key '${key}'; ${near.length > 0 ? `did you mean ${near.join(" or ")}` : `the keys are ${all.join(", ")}`}.`,
+    `${place}: there is no key '${key}'; ${near.length > 0 ? `perhaps ${near.join(" or ")}` : `the keys are ${all.join(", ")}`}.`,
   );
 }
 
