@@ -241,23 +241,20 @@ function stringHelper(engine: Engine, machine: X86Machine): Helper {
     if (n === 0) {
       // one element, across pages
       done = 1;
+      // cmps reads its second operand first, as processors do
+      if (destination && !writes && !vcpu.read(dLo, dHi, other.subarray(0, size))) return HELPER_FAULT;
       if (source && !vcpu.read(sLo, sHi, one.subarray(0, size))) return HELPER_FAULT;
-      if (kind === STRING_STOS || kind === STRING_CMPS || !source) {
-        if (kind === STRING_CMPS) {
-          if (!vcpu.read(dLo, dHi, other.subarray(0, size))) return HELPER_FAULT;
-        } else if (kind !== STRING_STOS) {
-          if (!vcpu.read(dLo, dHi, other.subarray(0, size))) return HELPER_FAULT;
-        }
-      }
       if (kind === STRING_STOS || (!source && !writes)) one.set(t.bytes.subarray(gpr(RAX), gpr(RAX) + size));
       if (writes) {
         if (!vcpu.write(dLo, dHi, one.subarray(0, size))) return HELPER_FAULT;
       } else if (kind === STRING_LODS) t.bytes.set(one.subarray(0, size), gpr(RAX));
       else ended = compare(vcpu, size, one, other) !== (rep === 0xf3);
     } else {
+      const read = destination && !writes ? engine.translate(t, dLo | 0, dHi | 0, ACCESS_READ) : 0;
+      if (read < 0) return HELPER_FAULT;
       const from = source ? engine.translate(t, sLo | 0, sHi | 0, ACCESS_READ) : 0;
       if (from < 0) return HELPER_FAULT;
-      const to = destination ? engine.translate(t, dLo | 0, dHi | 0, writes ? ACCESS_WRITE : ACCESS_READ) : 0;
+      const to = writes ? engine.translate(t, dLo | 0, dHi | 0, ACCESS_WRITE) : read;
       if (to < 0) return HELPER_FAULT;
       const back = down ? (n - 1) * size : 0;
       const bytes = n * size;

@@ -370,8 +370,10 @@ export class X86Machine {
     if (vector === VECTOR_PF) {
       const adjust = this.platform.pageFaultCode;
       if (adjust !== undefined) t.set(at.faultError, adjust.call(this.platform, vcpu, t.get(at.faultError)));
-    } else if (vector === VECTOR_GP && t.get(at.faultError) === 0 && this.#usesStack(vcpu)) {
-      t.set(at.faultVector, VECTOR_SS);
+    } else if (vector === VECTOR_GP && t.get(at.faultError) === 0) {
+      if (this.#usesStack(vcpu)) t.set(at.faultVector, VECTOR_SS);
+      // so that the next #GP is not taken for one of an address
+      t.set64(at.faultAddress, 0, 0);
     }
     return X86_EXIT_EXCEPTION;
   }

@@ -180,10 +180,10 @@ export const string =
         break;
       case STRING_CMPS: {
         const other = x.temp();
-        sourceAddress(x, i);
-        x.load(size, t);
         x.at(gpr(RDI));
         x.load(size, other);
+        sourceAddress(x, i);
+        x.load(size, t);
         x.emit(CMP[LOG2[size]!]!, 0, t, other);
         x.emit(STEP, gpr(RSI), 0, 0, size);
         x.emit(STEP, gpr(RDI), 0, 0, size);
