@@ -8,7 +8,7 @@ import { dirname, relative, resolve } from "node:path";
 import { cosmiconfig, defaultLoaders } from "cosmiconfig";
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
-import { importFile, installResolution, installTypeScript } from "./resolve.ts";
+import { defaultExport, importFile, installResolution, installTypeScript } from "./resolve.ts";
 
 const schema = z.strictObject({
   /** Names of packages or paths, relative to the config. */
@@ -40,7 +40,7 @@ export async function loadConfig(folder: string, file?: string): Promise<Hookvis
   const load = async (path: string): Promise<unknown> => {
     installResolution();
     if (/\.m?ts$/.test(path)) await installTypeScript();
-    return (await importFile(path))["default"];
+    return defaultExport(await importFile(path));
   };
   const explorer = cosmiconfig("hookvisor", {
     searchPlaces: PLACES,

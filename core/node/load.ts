@@ -8,7 +8,15 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { isAbsolute, join, relative, resolve } from "node:path";
 import { PluginError } from "../errors.ts";
 import { type LoadedPlugin, validatePlugin } from "../plugin.ts";
-import { codeRoot, importFile, importFrom, installResolution, installTypeScript, MODULE_ENDING } from "./resolve.ts";
+import {
+  codeRoot,
+  defaultExport,
+  importFile,
+  importFrom,
+  installResolution,
+  installTypeScript,
+  MODULE_ENDING,
+} from "./resolve.ts";
 
 /** A plugin that a user named: where, and relative to which folder. */
 export interface PluginRequest {
@@ -88,7 +96,7 @@ async function loadModule(
       cause: error,
     });
   }
-  return { plugin: validatePlugin(module["default"], source), source };
+  return { plugin: validatePlugin(defaultExport(module), source), source };
 }
 
 /** Is it the package itself that is missing, and not something that it imports? */

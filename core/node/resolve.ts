@@ -61,3 +61,10 @@ export function importFrom(folder: string, specifier: string): Promise<Record<st
 export function importFile(path: string): Promise<Record<string, unknown>> {
   return import(pathToFileURL(path).href) as Promise<Record<string, unknown>>;
 }
+
+/** The default export of a module, also of one that was compiled to CommonJS (a .ts file below a package.json of type commonjs). */
+export function defaultExport(module: Record<string, unknown>): unknown {
+  const { default: value } = module as { default?: unknown };
+  const compiled = value as { __esModule?: unknown; default?: unknown } | null | undefined;
+  return typeof compiled === "object" && compiled !== null && compiled.__esModule === true ? compiled.default : value;
+}

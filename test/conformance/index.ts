@@ -1,2 +1,3 @@
 /** The conformance kits, published as hookvisor/conformance. */
+export * from "./device.ts";
 export * from "./scheduler.ts";
