@@ -22,8 +22,10 @@ const DIFFERENT: Readonly<Record<string, readonly [answer: string, reason: strin
   "console_io, unmapped pointer": ["got -EFAULT", "a release build of Xen keeps its console for domain 0"],
   "console_io, Xen's pointer": ["got -EFAULT", "the same"],
   "console_io, non-canonical pointer": ["got -EFAULT", "the same"],
-  domctl: ["got -ENOSYS", "listed as not supported"],
-  sysctl: ["got -ENOSYS", "listed as not supported"],
+  domctl: ["got -EPERM", "no guest is privileged (core/hypercall/UNSUPPORTED.md); Xen checks the version first"],
+  sysctl: ["got -EPERM", "the same"],
+  bind_pirq: ["got -ENOSYS", "there are no PIRQs (core/hypercall/UNSUPPORTED.md)"],
+  "map a reference of domain 0": ["status -3", "domain 0 is the toolstack's process and grants nothing"],
 };
 
 for (const name of ["hostile-mm", "hostile-evt-gnt"]) {

@@ -44,7 +44,7 @@ export function hookvisor(args: readonly string[], options: RunOptions = {}): Pr
 
 /** The lines that a run of several domains printed for one of them, without its name in front. */
 export function linesOf(ran: Ran, name: string): string[] {
-  const prefix = new RegExp(`^${name} *: ?`);
+  const prefix = new RegExp(`^${name} *: *`);
   return ran.stdout
     .split("\n")
     .filter((line) => prefix.test(line))
