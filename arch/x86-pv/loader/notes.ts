@@ -169,6 +169,7 @@ export function kernelParameters(elf: ElfImage): KernelParameters {
   if (raw === null)
     return fail("has neither Xen ELF notes nor a __xen_guest section: it was not built to run as a Xen PV domain");
   if (raw.xenVersion === "" && raw.physicalEntry) fail("is a PVH kernel without a PV entry; run it with type pvh");
+  if (raw.xenVersion === "") fail("does not say which Xen it is for: it has no XEN_VERSION note");
   if (!raw.xenVersion.startsWith("xen-3.0"))
     fail(`says that it is for Xen version '${raw.xenVersion}'; PV kernels say xen-3.0`);
   checkFeatures(raw.features, fail);
