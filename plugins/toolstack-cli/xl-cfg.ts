@@ -49,7 +49,8 @@ class Parser {
         this.#skip(true);
       }
       if (this.#at >= this.#text.length) return settings;
-      const place = this.#place(this.#at);
+      const start = this.#at;
+      const place = this.#place(start);
       const key = this.#match(/[A-Za-z_][A-Za-z0-9_-]*/y);
       if (key === null) this.#fail(`expected a key such as memory, got ${this.#seen()}`);
       this.#skip(false);
@@ -58,7 +59,7 @@ class Parser {
       this.#skip(false);
       let value = this.value();
       const before = settings.get(key)?.value;
-      if (operator === "+=" && before !== undefined) value = this.#append(key, before, value);
+      if (operator === "+=" && before !== undefined) value = this.#append(key, before, value, start);
       settings.delete(key);
       settings.set(key, { key, value, place });
       this.#skip(false);
@@ -133,10 +134,10 @@ class Parser {
     return ESCAPES[c] ?? c;
   }
 
-  #append(key: string, before: XlValue, value: XlValue): XlValue {
+  #append(key: string, before: XlValue, value: XlValue, start: number): XlValue {
     if (typeof before === "string" && typeof value === "string") return before + value;
     if (typeof before === "object" && typeof value === "object") return [...before, ...value];
-    return this.#fail(`'${key} +=' appends text to text or a list to a list, and these two are different`);
+    return this.#fail(`'${key} +=' appends text to text or a list to a list, and these two are different`, start);
   }
 
   /** Skips blanks and comments; `lines`: newlines too. */
