@@ -176,7 +176,7 @@ function addSetup(group: OperationGroup, machine: Machine): void {
   /** The domain that a structure names, or a status. */
   const named = (call: HypercallCall, domid: number, action: string): Domain | number => {
     const domain = lookUpDomain(machine, call.domain, domid);
-    if (domain === undefined || domain.arch === null) return GNTST.bad_domain;
+    if (domain === undefined) return GNTST.bad_domain;
     return checkAccess(machine, call.domain, action, domain, "target") < 0 ? GNTST.permission_denied : domain;
   };
 
