@@ -26,7 +26,7 @@ import {
   SYSTEM_JUMP_EXIT,
   SYSTEM_NEXT,
   type SystemOperation,
-  X86_EXIT_BUDGET,
+  X86_EXIT_EXCEPTION,
   X86_EXIT_PLATFORM,
   X86Machine,
   type X86Vcpu,
@@ -222,19 +222,14 @@ export class PvBackend implements ArchBackend, PvContext {
     cpu.begin();
     this.#stop = false;
     if (v.crashed === "" && this.#bounce.info.deliverable(v)) this.#bounce.deliverEvent(v);
-    while (v.crashed === "") {
-      const code = this.machine.run(cpu.x, budget - cpu.retired());
-      if (code === X86_EXIT_BUDGET) break;
-      if (code === X86_EXIT_PLATFORM) {
-        if (this.#privileged.exit === EXIT_HYPERCALL) {
-          exit.code = ExitCode.hypercall;
-          exit.nr = cpu.hi(RAX) === 0 ? cpu.lo(RAX) : -1;
-          return cpu.retired();
-        }
-        break;
+    if (v.crashed === "") {
+      const code = this.machine.run(cpu.x, budget);
+      if (code === X86_EXIT_PLATFORM && this.#privileged.exit === EXIT_HYPERCALL) {
+        exit.code = ExitCode.hypercall;
+        exit.nr = cpu.hi(RAX) === 0 ? cpu.lo(RAX) : -1;
+        return cpu.retired();
       }
-      this.#exception(v, cpu.x);
-      break;
+      if (code === X86_EXIT_EXCEPTION) this.#exception(v, cpu.x);
     }
     if (v.crashed === "") {
       exit.code = ExitCode.budget;
