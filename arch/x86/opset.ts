@@ -2,13 +2,17 @@
 import { OpSet, type OpSpec } from "../translate/ir.ts";
 import { coreOps } from "../translate/ops/index.ts";
 import { X86_INTEGER_OPS } from "./ops.ts";
+import { X86_FLOAT_OPS } from "./ops-float.ts";
 import { X86_SIMD_OPS } from "./ops-simd.ts";
 
 /** All operations of this library. */
-export const X86_OPS: readonly OpSpec[] = [...X86_INTEGER_OPS, ...X86_SIMD_OPS];
+export const X86_OPS: readonly OpSpec[] = [...X86_INTEGER_OPS, ...X86_SIMD_OPS, ...X86_FLOAT_OPS];
 
 /** Ids are positions, so they are those of every engine built from the same two lists. */
 export const X86_OPSET = new OpSet([...coreOps, ...X86_OPS]);
+
+/** Whether there is an operation of this name. */
+export const exists = (name: string): boolean => X86_OPS.some((op) => op.name === name);
 
 /** Opcode of an operation. */
 export const id = (name: string): number => X86_OPSET.id(name);

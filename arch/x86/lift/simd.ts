@@ -7,7 +7,7 @@
  * Aligned memory operands of 16 bytes are checked (#GP).
  */
 import { F_MEMORY, F_SIMD, type Instruction, MAP_0F, PP_66, PP_F2, PP_F3, PP_NONE } from "../decode.ts";
-import { id } from "../opset.ts";
+import { exists, id } from "../opset.ts";
 import { sseFloatOperation } from "../sse-float.ts";
 import { fpuRegister, gpr, RDI, STATE, segmentBase, xmm } from "../state.ts";
 import type { TableBuilder } from "../table.ts";
@@ -589,6 +589,11 @@ function floats(t: TableBuilder): void {
       const source = operation.source === "xmm" ? "W" : operation.source === "mmx" ? "Qq" : "Ed";
       const target =
         operation.target === "gpr32" || operation.target === "gpr64" ? "Gd" : operation.target === "mmx" ? "Pq" : "Vdq";
+      // by REX.W: what does the usual case in WebAssembly, where there is such an op
+      const ops = [false, true].map((wide) => {
+        const name = `x.${sseFloatOperation(opcode, pp, wide)!.name}`;
+        return exists(name) ? id(name) : HELPER;
+      });
       put(opcode, pp, operation.name, `${target} ${source}${operation.immediate ? " Ib" : ""}`, (x, i) => {
         const wide = i.size === 8;
         const o = sseFloatOperation(opcode, pp, wide)!;
@@ -601,7 +606,7 @@ function floats(t: TableBuilder): void {
         const to =
           o.target === "xmm" || o.target === "rflags" ? xmm(i.reg) : o.target === "mmx" ? mm(i.reg) : gpr(i.reg);
         // b: the immediate; detail: opcode, prefix, REX.W
-        x.emit(HELPER, to, from, i.immLo & 0xff, HELPER_SSE, opcode | (pp << 8) | (wide ? 0x400 : 0));
+        x.emit(ops[wide ? 1 : 0]!, to, from, i.immLo & 0xff, HELPER_SSE, opcode | (pp << 8) | (wide ? 0x400 : 0));
         if (o.source === "mmx" || o.target === "mmx") x.emit(MMX);
         if (o.target === "rflags") x.flags = FLAGS_UNKNOWN;
       });

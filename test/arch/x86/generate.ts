@@ -299,6 +299,18 @@ export function randomFx(random: Random, x87 = false): Uint8Array {
     for (let k = 0; k < 16; k += 4) view.setUint32(at + k, random.u32(), true);
     if (kind === 0) for (let k = 0; k < 16; k += 4) view.setFloat32(at + k, random.below(2000) / 8 - 100, true);
     if (kind === 1) for (let k = 0; k < 16; k += 8) view.setFloat64(at + k, random.below(20000) / 16 - 500, true);
+    if (random.below(4) === 0) {
+      // NaNs, infinities, denormals, the smallest and largest normals, zeros
+      const special = random.pick([
+        0x7f800000, 0x7fc00001, 0x7f800001, 1, 0x007fffff, 0x00800000, 0x7f7fffff, 0, 0x3f800000,
+      ]);
+      const high = random.pick([
+        0x7ff00000, 0x7ff80000, 0x7ff00001, 0, 0x000fffff, 0x00100000, 0x7fefffff, 0x3ff00000, 0x36900000, 0x47efffff,
+      ]);
+      const sign = random.below(2) ? 0x80000000 : 0;
+      if (random.below(2)) view.setUint32(at + 4 * random.below(4), special | sign, true);
+      else view.setUint32(at + 4 + 8 * random.below(2), high | sign, true);
+    }
     if (kind === 2 && random.below(2)) view.setBigUint64(at, BigInt(random.below(70)), true);
   }
   if (x87) {
