@@ -13,7 +13,11 @@ import type { Domain } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import type { Machine } from "../machine/machine.ts";
 import { EventError } from "./event-error.ts";
+import { FifoPorts } from "./fifo-ports.ts";
 import { HostPorts, type PortAbi, TwoLevelPorts } from "./port-abi.ts";
+
+/** Closed ports that are looked at for one instruction charged. */
+const PORTS_PER_INSTRUCTION = 4;
 
 /** Ports that become valid together when the first of them is allocated (Xen: EVTCHNS_PER_BUCKET). */
 const BUCKET = 64;
@@ -55,8 +59,10 @@ export interface BackendPort {
 export class EventChannels {
   readonly machine: Machine;
   readonly domain: Domain;
-  readonly #abi: PortAbi;
+  #abi: PortAbi;
   readonly #host: HostPorts | null;
+  /** Once the domain has switched to the FIFO ABI. */
+  #fifo: FifoPorts | null = null;
   readonly #ports: Port[] = [];
   #valid = BUCKET;
   #lowestFree = 1;
@@ -87,14 +93,21 @@ export class EventChannels {
   #take(state: number, vcpu: number): number {
     if (this.domain.dying) return -ERRNO.EINVAL;
     let port = this.#lowestFree;
-    while (port < this.#abi.limit && (this.#ports[port]?.state ?? EVTCHNSTAT.closed) !== EVTCHNSTAT.closed) port++;
+    let busy = false;
+    for (; port < this.#abi.limit; port++) {
+      if ((this.#ports[port]?.state ?? EVTCHNSTAT.closed) !== EVTCHNSTAT.closed) continue;
+      if (this.#abi.isBusy?.(port) !== true) break;
+      busy = true;
+    }
+    this.machine.charge(Math.floor((port - this.#lowestFree) / PORTS_PER_INSTRUCTION));
     if (port >= this.#abi.limit) return -ERRNO.ENOSPC;
     while (this.#valid <= port) this.#valid += BUCKET;
     for (let i = this.#ports.length; i <= port; i++) this.#ports.push(closedPort());
     const taken = this.#ports[port]!;
     taken.state = state;
     taken.vcpu = vcpu;
-    this.#lowestFree = port + 1;
+    if (!busy) this.#lowestFree = port + 1;
+    this.#abi.opened?.(port);
     return port;
   }
 
@@ -243,9 +256,38 @@ export class EventChannels {
     return this.#abi.setPriority?.(port, priority) ?? -ERRNO.ENOSYS;
   }
 
-  /** EVTCHNOP_reset: closes every port. */
+  /** EVTCHNOP_init_control: registers a vCPU's control block; the first one switches the domain from the 2-level ABI to FIFO. */
+  initControl(vcpuId: number, gfn: number, offset: number): number {
+    const vcpu = this.domain.vcpus[vcpuId];
+    if (vcpu === undefined) return -ERRNO.ENOENT;
+    if (this.#fifo !== null) return this.#fifo.initControl(vcpu, gfn, offset);
+    const fifo = new FifoPorts(this.machine, this.domain);
+    const result = fifo.initControl(vcpu, gfn, offset);
+    if (result < 0) return result;
+    for (let port = 1; port < this.#ports.length; port++) if (this.#abi.isPending(port)) fifo.savePending(port);
+    this.#fifo = fifo;
+    this.#abi = fifo;
+    return 0;
+  }
+
+  /** EVTCHNOP_expand_array: a frame with the words of the next 1024 ports. */
+  expandArray(gfn: number): number {
+    if (this.#fifo === null) return -ERRNO.EOPNOTSUPP;
+    return this.#fifo.expandArray(gfn, (port) => this.domain.vcpus[this.#ports[port]?.vcpu ?? 0] ?? null);
+  }
+
+  /** EVTCHNOP_reset: closes every port; the domain has the 2-level ABI again. */
   reset(): number {
     for (let port = 1; port < this.#ports.length; port++) this.close(port);
+    if (this.#fifo === null) return 0;
+    this.#fifo.release();
+    this.#fifo = null;
+    this.#abi = new TwoLevelPorts(this.machine, this.domain);
+    // Bits from before the switch would keep the ports' first events back.
+    for (let port = 1; port < this.#abi.limit; port++) this.#abi.clearPending(port);
+    this.#ports.length = Math.min(this.#ports.length, this.#abi.limit);
+    this.#valid = Math.min(this.#valid, this.#abi.limit);
+    this.#lowestFree = 1;
     return 0;
   }
 

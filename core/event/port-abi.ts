@@ -1,12 +1,13 @@
 /**
- * How a domain's ports are shown to it: the 2-level bitmaps of a guest's shared info page, or the host's handlers.
+ * How a domain's ports are shown to it: the 2-level bitmaps of a guest's shared info page, or the host's handlers; the FIFO ABI, which
+ * a guest may switch to, is in fifo-ports.ts.
  *
  * Invariant: ports are checked by EventChannels before they come here.
  */
 import type { Domain } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import type { Machine } from "../machine/machine.ts";
-import { unblock, wakePollers } from "./wake.ts";
+import { markEventsPending, wakePollers } from "./wake.ts";
 
 /** The presentation of ports. */
 export interface PortAbi {
@@ -19,6 +20,10 @@ export interface PortAbi {
   isMasked(port: number): boolean;
   /** Clears the mask; an event that was pending is delivered. */
   unmask(vcpu: Vcpu | null, port: number): void;
+  /** A closed port was taken for a new channel. */
+  opened?(port: number): void;
+  /** A closed port that may not be taken yet: the guest has its last event still on a list. */
+  isBusy?(port: number): boolean;
   /** Absent: the ABI knows no priorities. 0 or a negative errno. */
   setPriority?(port: number, priority: number): number;
 }
@@ -38,7 +43,7 @@ export class TwoLevelPorts implements PortAbi {
   setPending(vcpu: Vcpu | null, port: number): void {
     const { shared } = this.#domain;
     if (shared === null || shared.setPending(port)) return;
-    if (!shared.isMasked(port) && vcpu !== null && !shared.select(vcpu, port)) this.#upcall(vcpu);
+    if (!shared.isMasked(port) && vcpu !== null && !shared.select(vcpu, port)) markEventsPending(this.#machine, vcpu);
     wakePollers(this.#machine, this.#domain, port);
   }
 
@@ -57,12 +62,7 @@ export class TwoLevelPorts implements PortAbi {
   unmask(vcpu: Vcpu | null, port: number): void {
     const { shared } = this.#domain;
     if (shared === null || !shared.clearMask(port) || !shared.isPending(port)) return;
-    if (vcpu !== null && !shared.select(vcpu, port)) this.#upcall(vcpu);
-  }
-
-  /** Xen: vcpu_mark_events_pending. The arch looks at the flag at the vCPU's next entry. */
-  #upcall(vcpu: Vcpu): void {
-    if (!this.#domain.shared!.setUpcallPending(vcpu)) unblock(this.#machine, vcpu);
+    if (vcpu !== null && !shared.select(vcpu, port)) markEventsPending(this.#machine, vcpu);
   }
 }
 

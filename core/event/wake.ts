@@ -1,4 +1,4 @@
-/** Waking a vCPU that waits in SCHEDOP_block or SCHEDOP_poll (Xen: vcpu_unblock, evtchn_check_pollers). */
+/** Telling a vCPU of events, and waking it from SCHEDOP_block or SCHEDOP_poll (Xen: vcpu_mark_events_pending, vcpu_unblock, evtchn_check_pollers). */
 import type { Domain } from "../domain/domain.ts";
 import { PauseFlag, type Vcpu } from "../domain/vcpu.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -18,4 +18,9 @@ export function wakePollers(machine: Machine, domain: Domain, port: number): voi
   for (const vcpu of domain.vcpus)
     if ((vcpu.pauseFlags & PauseFlag.polling) !== 0 && (vcpu.pollPort <= 0 || vcpu.pollPort === port))
       unblock(machine, vcpu);
+}
+
+/** Sets evtchn_upcall_pending of a vCPU, which ends a block or a poll if it was not set. The arch looks at the flag at the vCPU's next entry. */
+export function markEventsPending(machine: Machine, vcpu: Vcpu): void {
+  if (vcpu.domain.shared?.setUpcallPending(vcpu) === false) unblock(machine, vcpu);
 }

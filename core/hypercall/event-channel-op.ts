@@ -3,6 +3,7 @@ import {
   __HYPERVISOR,
   type Abi,
   ERRNO,
+  EVTCHN_FIFO,
   EVTCHNOP,
   EVTCHNSTAT,
   evtchn_alloc_unbound,
@@ -11,6 +12,8 @@ import {
   evtchn_bind_vcpu,
   evtchn_bind_virq,
   evtchn_close,
+  evtchn_expand_array,
+  evtchn_init_control,
   evtchn_op,
   evtchn_reset,
   evtchn_send,
@@ -47,6 +50,8 @@ function operations(machine: Machine, abi: Abi): ReadonlyMap<number, EventOperat
   const vcpu = evtchn_bind_vcpu.at(abi);
   const unmask = evtchn_unmask.at(abi);
   const reset = evtchn_reset.at(abi);
+  const control = evtchn_init_control.at(abi);
+  const expand = evtchn_expand_array.at(abi);
   const priority = evtchn_set_priority.at(abi);
   return new Map<number, EventOperation>([
     [
@@ -152,6 +157,26 @@ function operations(machine: Machine, abi: Abi): ReadonlyMap<number, EventOperat
           const refused = checkAccess(machine, call.domain, "evtchn_reset", target, "target");
           return refused < 0 ? refused : target.events.reset();
         },
+      },
+    ],
+    [
+      EVTCHNOP.init_control,
+      {
+        size: control.size,
+        out: true,
+        run: (call, view) => {
+          const gfn = control.getNumber(view, 0, "control_gfn");
+          control.set(view, 0, "link_bits", EVTCHN_FIFO.LINK_BITS);
+          return call.domain.events.initControl(control.get(view, 0, "vcpu"), gfn, control.get(view, 0, "offset"));
+        },
+      },
+    ],
+    [
+      EVTCHNOP.expand_array,
+      {
+        size: expand.size,
+        out: false,
+        run: (call, view) => call.domain.events.expandArray(expand.getNumber(view, 0, "array_gfn")),
       },
     ],
     [
