@@ -18,12 +18,17 @@ export interface DebEntry {
   readonly type: "file" | "folder" | "symlink" | "hardlink" | "other";
   /** Bytes of content; 0 unless type is file. */
   readonly size: number;
+  /** Permission bits, as of chmod. */
+  readonly mode: number;
   /** Target of a symlink (as stored) or hardlink (a path of this package); else empty. */
   readonly link: string;
 }
 
-/** Takes the content of one entry, in order. */
+/** Takes the content of one entry, in order; a chunk is valid until it answers. */
 export type DebSink = (chunk: Uint8Array) => void | Promise<void>;
+
+/** Is told of each entry; answers a sink for the content, null to pass over it, or "stop" to see no more. */
+export type DebVisitor = (entry: DebEntry) => DebSink | null | "stop";
 
 interface ArMember {
   readonly name: string;
@@ -183,8 +188,8 @@ const TYPES: Readonly<Record<string, DebEntry["type"]>> = {
   "5": "folder",
 };
 
-/** Walks a tar stream; `visit` answers a sink for the content that it wants. */
-async function walkTar(reader: ByteReader, visit: (entry: DebEntry) => DebSink | null): Promise<void> {
+/** Walks a tar stream. */
+async function walkTar(reader: ByteReader, visit: DebVisitor): Promise<void> {
   let longName: string | null = null;
   let longLink: string | null = null;
   let pax = new Map<string, string>();
@@ -211,13 +216,15 @@ async function walkTar(reader: ByteReader, visit: (entry: DebEntry) => DebSink |
     if (!Number.isSafeInteger(size) || size < 0) throw damaged("an entry's size makes no sense");
     const type = TYPES[flag] ?? "other";
     const stored = type === "file" || type === "other" ? size : 0;
-    const sink = visit({
+    const answer = visit({
       path: normalPath(name),
       type,
       size: type === "file" ? size : 0,
+      mode: tarNumber(block, 100, 8) & 0o7777,
       link: type === "hardlink" ? normalPath(link) : type === "symlink" ? link : "",
     });
-    await reader.pass(stored, type === "file" ? sink : null);
+    if (answer === "stop") return;
+    await reader.pass(stored, type === "file" ? answer : null);
     await reader.pass((BLOCK - (stored % BLOCK)) % BLOCK, null);
     longName = null;
     longLink = null;
@@ -228,10 +235,9 @@ async function walkTar(reader: ByteReader, visit: (entry: DebEntry) => DebSink |
 /**
  * Walks the file tree of a .deb in the order it is stored.
  * @param path the .deb
- * @param visit is told of each entry, and answers a sink for the content it wants, else null
  * @throws DebianError "damaged"; whatever a sink throws
  */
-export async function walkDeb(path: string, visit: (entry: DebEntry) => DebSink | null): Promise<void> {
+export async function walkDeb(path: string, visit: DebVisitor): Promise<void> {
   const file = await open(path, "r");
   try {
     const members = await arMembers(file);
@@ -248,7 +254,7 @@ export async function walkDeb(path: string, visit: (entry: DebEntry) => DebSink 
     try {
       await walkTar(reader, (entry) => {
         const sink = visit(entry);
-        if (sink === null) return null;
+        if (sink === null || sink === "stop") return sink;
         return async (chunk) => {
           try {
             await sink(chunk);

@@ -2,7 +2,7 @@
  * lib-debian: Debian's packages as a source of guests, without root and without installing anything.
  * Used by tests and by the image catalogue; a library, so it has no plugin of its own.
  */
-export { type DebEntry, type DebSink, normalPath, walkDeb } from "./deb.ts";
+export { type DebEntry, type DebSink, type DebVisitor, normalPath, walkDeb } from "./deb.ts";
 export { DebianError, type DebianErrorCode } from "./errors.ts";
 export {
   type DebianFetchOptions,
