@@ -90,8 +90,8 @@ export interface DeviceType<Config = unknown> {
   readonly type: string;
   /** Checks the text of one device (xl.cfg syntax); throws ConfigError that names what is wrong. */
   parse(spec: string): Config;
-  /** The device's number within the domain (the last part of its XenStore paths). */
-  deviceId(config: Config): number;
+  /** The device's number within the domain (the last part of its XenStore paths). `taken`: the numbers that its devices of this type have. */
+  deviceId(config: Config, taken: ReadonlySet<number>): number;
   /** `xenbus` (default): core writes the state nodes and drives the handshake. `none`: connected when the domain starts. */
   readonly handshake?: "xenbus" | "none";
   /** The frontend's directory, relative to /local/domain/N. Default: `device/TYPE/ID`. */

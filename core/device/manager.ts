@@ -65,8 +65,9 @@ export class DeviceManager {
   async attach(domain: Domain, type: string, spec: string): Promise<AttachedDevice> {
     const { value, plugin } = provide(this.machine.hooks.deviceType, "device type", type);
     const config = value.parse(spec);
-    const id = value.deviceId(config);
-    if (this.#attached.some((a) => a.domain === domain && a.type === type && a.id === id))
+    const taken = new Set(this.list(domain).flatMap((a) => (a.type === value.type ? [a.id] : [])));
+    const id = value.deviceId(config, taken);
+    if (taken.has(id))
       throw new ConfigError(
         `Domain '${domain.name}' has two devices '${type}' with the number ${id} (${spec}); give one of them another name.`,
       );

@@ -172,11 +172,14 @@ export class BackRing {
     return (next - this.#shared.get(SRING.rspEvent)) >>> 0 < (next - old) >>> 0;
   }
 
-  /** Before going idle: asks to be notified of the next request, and tells whether there is one already. Throws RingError as `unconsumed`. */
-  finalCheck(): boolean {
-    if (this.unconsumed() > 0) return true;
-    this.#shared.set(SRING.reqEvent, (this.#reqCons + 1) >>> 0);
-    return this.unconsumed() > 0;
+  /**
+   * Before going idle: asks to be notified when there are `wanted` requests, and tells whether there are so many already. Throws RingError as
+   * `unconsumed`.
+   */
+  finalCheck(wanted = 1): boolean {
+    if (this.unconsumed() >= wanted) return true;
+    this.#shared.set(SRING.reqEvent, (this.#reqCons + wanted) >>> 0);
+    return this.unconsumed() >= wanted;
   }
 }
 
