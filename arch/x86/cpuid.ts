@@ -146,8 +146,9 @@ export function defaultCpuid(tscKhz = 1_000_000): CpuidPolicy {
     edx: characters(VENDOR, 4),
     ecx: characters(VENDOR, 8),
   });
-  // family 15, model 1, stepping 1; EBX: CLFLUSH line 64 bytes, one logical processor
-  policy.set(1, { eax: 0x0f11, ebx: 0x00010800 });
+  // Family 4, model 1, stepping 1: as a processor that does not speculate, which kernels exempt from their mitigations.
+  // EBX: CLFLUSH line 64 bytes, one logical processor
+  policy.set(1, { eax: 0x0411, ebx: 0x00010800 });
   policy.set(7, {}, 0);
   policy.set(0x15, { eax: 1, ebx: 1, ecx: tscKhz * 1000 });
   policy.set(0x16, { eax: Math.round(tscKhz / 1000), ebx: Math.round(tscKhz / 1000) });
@@ -157,7 +158,7 @@ export function defaultCpuid(tscKhz = 1_000_000): CpuidPolicy {
     edx: characters(VENDOR, 4),
     ecx: characters(VENDOR, 8),
   });
-  policy.set(0x80000001, { eax: 0x0f11 });
+  policy.set(0x80000001, { eax: 0x0411 });
   for (let i = 0; i < 3; i++) {
     policy.set(0x80000002 + i, {
       eax: characters(BRAND, i * 16),

@@ -200,24 +200,73 @@ function stringHelper(engine: Engine, machine: X86Machine): Helper {
     return true;
   };
 
+  const { i32, u32, u16 } = engine;
+  /** The register moves within its low half: a chunk of a page never carries past it unless the half is at its end. */
+  const add = (register: number, bytes: number): void => {
+    const sum = u32[register]! + bytes;
+    u32[register] = sum;
+    if (sum > 0xffffffff) i32[register + 1] = i32[register + 1]! + 1;
+  };
+
+  /** rep movs and stos upwards within pages, the usual case; -1: the general way. */
+  const fast = (vcpu: X86Vcpu, state: number, op: number, kind: number, size: number): number => {
+    const t = vcpu.translated;
+    const word = state >> 2;
+    const rcx = word + (gpr(RCX) >> 2);
+    const rdi = word + (gpr(RDI) >> 2);
+    const rsi = word + (gpr(RSI) >> 2);
+    const count = u32[rcx]!;
+    if (u32[rcx + 1]! !== 0 || (u32[(state + at.rflags) >> 2]! & 0x400) !== 0) return -1;
+    if (count === 0) return HELPER_NEXT;
+    const shift = LOG2[size]!;
+    const dLo = i32[rdi]!;
+    let n = Math.min(count, (4096 - (dLo & 4095)) >> shift);
+    const moves = kind === STRING_MOVS;
+    const sLo = moves ? i32[rsi]! : 0;
+    if (moves) n = Math.min(n, (4096 - (sLo & 4095)) >> shift);
+    if (n === 0) return -1;
+    const from = moves ? engine.translate(t, sLo, i32[rsi + 1]!, ACCESS_READ) : 0;
+    if (from < 0) return HELPER_FAULT;
+    const to = engine.translate(t, dLo, i32[rdi + 1]!, ACCESS_WRITE);
+    if (to < 0) return HELPER_FAULT;
+    const bytes = n << shift;
+    if (moves) {
+      if (to > from && to < from + bytes) return -1;
+      physical.copyWithin(to, from, from + bytes);
+      add(rsi, bytes);
+    } else {
+      const value = i32[word + (gpr(RAX) >> 2)]!;
+      const high = i32[word + (gpr(RAX) >> 2) + 1]!;
+      const same = value === (value << 24) >> 24 && (value === 0 || value === -1) && (size < 8 || high === value);
+      if (size !== 1 && !same) return -1;
+      physical.fill(value, to, to + bytes);
+    }
+    add(rdi, bytes);
+    u32[rcx] = count - n;
+    engine.wroteFrame(Math.floor(to / 4096), to % 4096, (to % 4096) + bytes);
+    if (n === count) return HELPER_NEXT;
+    engine.syncPc(t, op);
+    return HELPER_CONTINUE;
+  };
+
   return (state, op) => {
     const vcpu = machine.vcpuAt(state);
     const t = vcpu.translated;
-    const kind = engine.u16[(op >> 1) + 1]!;
-    const size = engine.u16[(op >> 1) + 2]!;
-    const segment = engine.u16[(op >> 1) + 3]!;
-    const detail = engine.u32[(op >> 2) + 3]!;
+    const kind = u16[(op >> 1) + 1]!;
+    const size = u16[(op >> 1) + 2]!;
+    const segment = u16[(op >> 1) + 3]!;
+    const detail = u32[(op >> 2) + 3]!;
     const rep = detail & 0xff;
     const narrow = ((detail >> 8) & 0xff) !== 8;
-    const length = detail >>> 16;
+    if (rep !== 0 && !narrow && segment === 0 && kind <= STRING_STOS) {
+      const answer = fast(vcpu, state, op, kind, size);
+      if (answer >= 0) return answer;
+    }
     let count = 1;
     if (rep !== 0) {
       const rcxHi = narrow ? 0 : vcpu.hi(RCX);
       count = rcxHi === 0 ? vcpu.lo(RCX) : 0x100000;
-      if (count === 0) {
-        skip(vcpu, length);
-        return HELPER_CONTINUE;
-      }
+      if (count === 0) return HELPER_NEXT;
     }
     const down = (t.get(at.rflags) & 0x400) !== 0;
     const source = kind === STRING_MOVS || kind === STRING_LODS || kind === STRING_CMPS;
@@ -307,10 +356,13 @@ function stringHelper(engine: Engine, machine: X86Machine): Helper {
     if (destination) move(vcpu, RDI, moved, narrow);
     if (rep !== 0) {
       move(vcpu, RCX, -done, narrow);
-      if (!ended && (vcpu.lo(RCX) | (narrow ? 0 : vcpu.hi(RCX))) >>> 0 !== 0) return HELPER_CONTINUE;
+      if (!ended && (vcpu.lo(RCX) | (narrow ? 0 : vcpu.hi(RCX))) !== 0) {
+        // not done: once more
+        engine.syncPc(t, op);
+        return HELPER_CONTINUE;
+      }
     }
-    skip(vcpu, length);
-    return HELPER_CONTINUE;
+    return HELPER_NEXT;
   };
 }
 

@@ -318,6 +318,8 @@ export class X86Machine {
     length: 0,
   };
   readonly #vcpus = new Map<number, X86Vcpu>();
+  /** The one that `vcpuAt` found last. */
+  #last: X86Vcpu | null = null;
   readonly #fetched = new Uint8Array(16);
   readonly #instruction = new Instruction<X86Entry>();
 
@@ -351,12 +353,16 @@ export class X86Machine {
   }
   destroyVcpu(vcpu: X86Vcpu): void {
     this.#vcpus.delete(vcpu.translated.base);
+    this.#last = null;
     this.engine.destroyVcpu(vcpu.translated);
   }
   /** The vCPU of a state address (for helpers). */
   vcpuAt(state: number): X86Vcpu {
+    const last = this.#last;
+    if (last !== null && last.translated.base === state) return last;
     const vcpu = this.#vcpus.get(state);
     if (vcpu === undefined) throw new Error("no vCPU has this state");
+    this.#last = vcpu;
     return vcpu;
   }
 

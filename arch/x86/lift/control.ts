@@ -9,7 +9,7 @@ import { SEG_FS } from "../decode.ts";
 import { COND_B, COND_BE, COND_L, COND_LE, COND_NAMES, COND_S, COND_Z } from "../flags.ts";
 import { family, id, LOG2 } from "../opset.ts";
 import { gpr, RAX, RCX, RDI, RSI, STATE, segmentBase } from "../state.ts";
-import { FLAGS_SUB, HELPER_STRING, type LiftContext, type Lifter } from "./context.ts";
+import { FLAGS_SUB, FLAGS_UNKNOWN, HELPER_STRING, type LiftContext, type Lifter } from "./context.ts";
 import { conditionCell, conditionOps } from "./move.ts";
 
 const J = conditionOps("x.j.", false);
@@ -127,6 +127,7 @@ export const STRING_CMPS = 3;
 export const STRING_SCAS = 4;
 
 const STEP = id("x.step");
+const HELPER = id("helper");
 const CMP = family("x.cmp");
 
 function sourceAddress(x: LiftContext, i: Instruction): void {
@@ -146,14 +147,10 @@ export const string =
   (kind: number): Lifter =>
   (x, i) => {
     if (i.rep !== 0 || i.addressSize !== 8) {
-      // a: size, b: segment of the source, detail: kind, repeat prefix, address size, length
-      x.helperEnd(
-        HELPER_STRING,
-        kind,
-        i.size,
-        i.segment >= SEG_FS ? i.segment : 0,
-        i.rep | (i.addressSize << 8) | (i.length << 16),
-      );
+      // d: kind, a: size, b: segment of the source, detail: repeat prefix, address size
+      const segment = i.segment >= SEG_FS ? i.segment : 0;
+      x.emit(HELPER, kind, i.size, segment, HELPER_STRING, i.rep | (i.addressSize << 8));
+      if (kind >= STRING_CMPS) x.flags = FLAGS_UNKNOWN;
       return;
     }
     const size = i.size;
