@@ -8,10 +8,10 @@
  * Invariants: nothing outside the folder is written; one process works in a folder at a time (a lock file that names it).
  */
 import { type ExecFileException, execFile } from "node:child_process";
-import { mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { DebianError } from "./errors.ts";
+import { lock } from "./lock.ts";
 import type { DebianMirror } from "./sources.ts";
 
 /** What a private state is for. */
@@ -25,8 +25,6 @@ export interface AptTarget {
 const LISTS_FRESH_FOR = 7 * 24 * 3600_000;
 /** One run of APT may take this long, in ms. */
 const APT_TIMEOUT = 15 * 60_000;
-/** Waiting for another process in the same folder, in ms. */
-const LOCK_TIMEOUT = 20 * 60_000;
 
 interface Ran {
   readonly stdout: string;
@@ -82,46 +80,6 @@ function aptComplaint(stderr: string): string {
 
 const quoted = (value: string): string => `"${value.replaceAll('"', "")}"`;
 
-/** Takes the lock file `path` for this process; a lock whose process is gone is taken over. */
-async function lock(path: string): Promise<() => Promise<void>> {
-  for (const until = Date.now() + LOCK_TIMEOUT; ; ) {
-    try {
-      const file = await open(path, "wx");
-      await file.writeFile(String(process.pid));
-      await file.close();
-      return () => rm(path, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-    const owner = Number((await readFile(path, "utf8").catch(() => "")).trim());
-    const age =
-      Date.now() -
-      (await stat(path)
-        .then((s) => s.mtimeMs)
-        .catch(() => Date.now()));
-    if (Number.isInteger(owner) && owner > 0 ? !alive(owner) : age > 5000) {
-      await rm(path, { force: true });
-      continue;
-    }
-    if (Date.now() > until) {
-      throw new DebianError(
-        "busy",
-        `Process ${owner} has been fetching Debian packages for long: end it, or remove ${path}.`,
-      );
-    }
-    await sleep(200);
-  }
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
-}
-
 /** A private APT state in `folder`, held by this process until `close`. */
 export class PrivateApt {
   readonly #folder: string;
@@ -139,7 +97,7 @@ export class PrivateApt {
   /** Makes or reuses the state in `folder`; waits for another process that uses it. */
   static async open(folder: string, target: AptTarget, signal?: AbortSignal): Promise<PrivateApt> {
     await mkdir(folder, { recursive: true });
-    const unlock = await lock(join(folder, "lock"));
+    const unlock = await lock(join(folder, "lock"), signal);
     const apt = new PrivateApt(folder, target, signal, unlock);
     try {
       await apt.#configure();
@@ -231,11 +189,19 @@ export class PrivateApt {
     return new DebianError("no-package", `Debian ${suite} (${arch}) has no package of that name and kind: ${name}.`);
   }
 
-  /** Downloads `name` into `folder`; answers the .deb's path. APT has checked its hash against the signed list. */
-  async download(name: string, folder: string): Promise<string> {
+  /**
+   * Downloads `name` into `folder`; answers the .deb's path. APT has checked its hash against the signed list.
+   * @param onBytes told a few times a second how many bytes of how many there are
+   */
+  async download(name: string, folder: string, onBytes?: (done: number, of: number) => void): Promise<string> {
     const shown = await run("apt-cache", ["show", "--no-all-versions", name], this.#config, { signal: this.#signal });
     if (!/^Package: /m.test(shown.stdout)) throw this.#missing(name);
-    const ran = await run("apt-get", ["-q", "download", name], this.#config, { cwd: folder, signal: this.#signal });
+    const size = Number(/^Size: (\d+)$/m.exec(shown.stdout)?.[1] ?? 0);
+    const poll = setInterval(() => void folderSize(folder).then((done) => onBytes?.(Math.min(done, size), size)), 100);
+    const ran = await run("apt-get", ["-q", "download", name], this.#config, {
+      cwd: folder,
+      signal: this.#signal,
+    }).finally(() => clearInterval(poll));
     const deb = (await readdir(folder)).find((file) => file.endsWith(".deb"));
     if (ran.code !== 0 || deb === undefined) {
       throw new DebianError(
@@ -243,6 +209,38 @@ export class PrivateApt {
         `APT could not download ${name}, so pass the file itself: ${aptComplaint(ran.stderr)}.`,
       );
     }
+    onBytes?.(size, size);
     return join(folder, deb);
   }
+
+  /**
+   * The packages that installing `names` on an empty machine would bring, themselves included (no Recommends), in APT's order.
+   * Names that come with an architecture or a version lose them.
+   */
+  async closure(names: readonly string[]): Promise<readonly string[]> {
+    const ran = await run(
+      "apt-get",
+      ["-s", "-q", "-o", "Debug::NoLocking=1", "--no-install-recommends", "install", ...names],
+      this.#config,
+      { signal: this.#signal },
+    );
+    const found = [...ran.stdout.matchAll(/^Inst ([^\s:]+)/gm)].map((match) => match[1] ?? "");
+    if (ran.code === 0 && found.length > 0) return found;
+    const { suite, arch } = this.#target;
+    throw new DebianError(
+      "no-package",
+      `Debian ${suite} (${arch}) cannot bring ${names.join(", ")}: ${aptComplaint(ran.stderr)}.`,
+    );
+  }
+}
+
+/** Bytes of the files in a folder; what vanishes meanwhile counts nothing. */
+async function folderSize(folder: string): Promise<number> {
+  let size = 0;
+  for (const name of await readdir(folder).catch(() => []))
+    size += await stat(join(folder, name)).then(
+      (s) => s.size,
+      () => 0,
+    );
+  return size;
 }

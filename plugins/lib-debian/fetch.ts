@@ -9,12 +9,24 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream, mkdirSync, writeFileSync } from "node:fs";
-import { type FileHandle, mkdir, mkdtemp, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import {
+  type FileHandle,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, posix } from "node:path";
 import { PrivateApt } from "./apt.ts";
 import { type DebEntry, normalPath, walkDeb } from "./deb.ts";
 import { DebianError } from "./errors.ts";
+import { lock } from "./lock.ts";
 import { type DebianMirror, pickMirror, readMachineSources } from "./sources.ts";
 
 /** Which package. */
@@ -46,6 +58,8 @@ export interface DebianFetchOptions {
   readonly refresh?: boolean;
   /** Told what happens, one short line each, when the network is about to be used. */
   readonly onProgress?: ((line: string) => void) | undefined;
+  /** Told a few times a second how many bytes of how many of a package are there. */
+  readonly onBytes?: ((done: number, of: number, name: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -194,6 +208,9 @@ function checkName(what: string, value: string, form: RegExp): void {
     throw new DebianError("bad-name", `Not the name of a Debian ${what}: ${JSON.stringify(value)}.`);
 }
 
+/** Beginning of the names of folders that downloads go to until they are whole; what an interrupted one left is removed. */
+const PARTIAL = "download-";
+
 /** The cache's places for one package. */
 interface PackagePlaces {
   readonly request: DebianPackageRequest;
@@ -231,10 +248,12 @@ async function withPackage<T>(
   const mirror = machineMirror(options);
   const apt = await PrivateApt.open(places.apt, { suite: request.suite, arch, mirror }, options.signal);
   try {
+    for (const name of await readdir(places.folder).catch(() => []))
+      if (name.startsWith(PARTIAL)) await rm(join(places.folder, name), { recursive: true, force: true });
     let record = await readRecord(places.record);
     if (options.refresh === true || record === null || !(await matches(places.deb, record.deb))) {
       options.onProgress?.(`Fetching ${request.package} of Debian ${request.suite} (${arch})`);
-      record = await downloadPackage(apt, request, places.folder, places.deb);
+      record = await downloadPackage(apt, request, places, options);
       await writeAtomically(places.record, JSON.stringify(record, null, 2));
     }
     return await work(record);
@@ -256,6 +275,59 @@ export async function fetchDebianPackage(
   const record = options.refresh === true ? null : await readRecord(places.record);
   if (record !== null && (await matches(places.deb, record.deb))) return places.deb;
   return withPackage(places, options, async () => places.deb);
+}
+
+/** A package that is in the cache. */
+export interface CachedPackage {
+  /** Name, version, architecture, as in the name of its file. */
+  readonly name: string;
+  readonly sha256: string;
+  /** Bytes that it takes in the cache, files taken from it included. */
+  readonly size: number;
+}
+
+/** What the cache has of a package; null: nothing. Nothing is verified. */
+export async function cachedPackage(
+  request: DebianPackageRequest,
+  options: DebianFetchOptions = {},
+): Promise<CachedPackage | null> {
+  const record = await readRecord(placesOf(request, options).record);
+  if (record === null) return null;
+  const size = Object.values(record.files).reduce((sum, file) => sum + file.size, record.deb.size);
+  return { name: record.name, sha256: record.deb.sha256, size };
+}
+
+/** Removes a package from the cache. */
+export async function forgetPackage(request: DebianPackageRequest, options: DebianFetchOptions = {}): Promise<void> {
+  const places = placesOf(request, options);
+  const unlock = await lock(join(places.apt, "lock"), options.signal);
+  try {
+    await rm(places.folder, { recursive: true, force: true });
+  } finally {
+    await unlock();
+  }
+}
+
+/**
+ * The packages that installing some on an empty machine would bring, themselves included, without what is only recommended.
+ * @returns requests for `fetchDebianPackage`
+ */
+export async function packagesWithDependencies(
+  target: { readonly suite: string; readonly arch?: string; readonly packages: readonly string[] },
+  options: DebianFetchOptions = {},
+): Promise<readonly DebianPackageRequest[]> {
+  const { suite, arch = "amd64", packages } = target;
+  const [first] = packages;
+  if (first === undefined) return [];
+  const all = packages.map((name) => placesOf({ suite, arch, package: name }, options));
+  const mirror = machineMirror(options);
+  const apt = await PrivateApt.open(all[0]!.apt, { suite, arch, mirror }, options.signal);
+  try {
+    await apt.update(options.refresh === true);
+    return (await apt.closure(packages)).map((name) => ({ suite, arch, package: name }));
+  } finally {
+    await apt.close();
+  }
 }
 
 /**
@@ -330,21 +402,21 @@ export async function unpackDeb(deb: string, folder: string, prefix = ""): Promi
   return count;
 }
 
-/** Downloads the request's package to `deb`; the files of an older version go. */
+/** Downloads the request's package; the files of an older version go. */
 async function downloadPackage(
   apt: PrivateApt,
   request: DebianPackageRequest,
-  folder: string,
-  deb: string,
+  { folder, deb }: PackagePlaces,
+  { onBytes }: DebianFetchOptions,
 ): Promise<PackageRecord> {
   await mkdir(folder, { recursive: true });
   const fetchOnce = async (fresh: boolean): Promise<PackageRecord> => {
     await apt.update(fresh);
     const expression = request.dependency === undefined ? null : globExpression(request.dependency, ".*");
     const name = expression === null ? request.package : await apt.dependency(request.package, expression);
-    const temporary = await mkdtemp(join(folder, "download-"));
+    const temporary = await mkdtemp(join(folder, PARTIAL));
     try {
-      const downloaded = await apt.download(name, temporary);
+      const downloaded = await apt.download(name, temporary, (done, of) => onBytes?.(done, of, name));
       const content = await contentOf(downloaded);
       await rm(join(folder, "files"), { recursive: true, force: true });
       await rename(downloaded, deb);

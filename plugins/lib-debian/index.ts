@@ -5,6 +5,8 @@
 export { type DebEntry, type DebSink, type DebVisitor, normalPath, walkDeb } from "./deb.ts";
 export { DebianError, type DebianErrorCode } from "./errors.ts";
 export {
+  type CachedPackage,
+  cachedPackage,
   type DebianFetchOptions,
   type DebianFileRequest,
   type DebianPackageRequest,
@@ -12,9 +14,12 @@ export {
   fetchDebianFile,
   fetchDebianPackage,
   findInDeb,
+  forgetPackage,
   machineMirror,
+  packagesWithDependencies,
   unpackDeb,
 } from "./fetch.ts";
+export { lock } from "./lock.ts";
 export {
   type AptSource,
   type DebianMirror,

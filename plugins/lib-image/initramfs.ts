@@ -179,6 +179,8 @@ export async function makeInitramfs(options: InitramfsOptions): Promise<Uint8Arr
     content: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
   });
   tree.put("etc/group", { type: "file", content: "root:x:0:\nnogroup:x:65534:\n" });
+  // What mount tries, so that the module of a file system is loaded when a disk is mounted without its type.
+  tree.put("etc/filesystems", { type: "file", content: "ext4\next2\nvfat\niso9660\n" });
   tree.put("etc/profile", { type: "file", content: PROFILE });
   tree.put("etc/udhcpc.script", { type: "file", content: UDHCPC_SCRIPT, mode: 0o755 });
   for (const deb of options.packages) await putPackage(tree, deb);
