@@ -21,6 +21,10 @@ const SPARE_PAGES = 128;
 /** The mapping ends on a multiple of this: 4 MB. */
 const MAPPING = 1n << 22n;
 
+/** Ends of the two halves of the address space. */
+const LOW_END = 1n << 47n;
+const TOP = 1n << 64n;
+
 const L1_FLAGS = PTE_P | PTE_RW | PTE_A;
 const UPPER_FLAGS = PTE_P | PTE_RW | PTE_A | PTE_D | PTE_U;
 
@@ -107,6 +111,7 @@ export class Builder {
       pages = count(mappingEnd) + SPARE_PAGES + 1;
       if (address(used) + BigInt(pages) * PAGE <= mappingEnd) break;
     }
+    this.#reach(base, mappingEnd, "itself and its first mapping");
     const tableCount = count(mappingEnd);
     const tables = this.#take(tableCount, "the page tables");
     this.#useTables(tables);
@@ -120,6 +125,7 @@ export class Builder {
     if (initialP2m !== null) {
       p2mRange = this.#take(pagesOf(p2mBytes), "the p2m list");
       p2mEnd = initialP2m + BigInt(p2mRange.pages) * PAGE;
+      this.#reach(initialP2m, p2mEnd, "its p2m list");
       if (p2mEnd > base)
         this.#fail(`wants its p2m list at 0x${initialP2m.toString(16)}, where it runs into the kernel's own mapping`);
       p2mTables = this.#take(this.#tablesBeside(base, mappingEnd, initialP2m, p2mEnd), "the p2m list's page tables");
@@ -165,6 +171,15 @@ export class Builder {
 
   #fail(what: string): never {
     throw new ImageError(`Kernel ${this.#elf.name} ${what}.`);
+  }
+
+  /** A mapping may not run into the middle or past the end of the address space. */
+  #reach(from: bigint, to: bigint, what: string): void {
+    const limit = from < LOW_END ? LOW_END : TOP;
+    if (to > limit)
+      this.#fail(
+        `wants ${what} at 0x${from.toString(16)}, where there is not enough room below 0x${limit.toString(16)}`,
+      );
   }
 
   #mib(pages: number): number {

@@ -1,7 +1,8 @@
 import fc from "fast-check";
-import { ImageError } from "hookvisor";
+import { type DomainImage, Frames, ImageError } from "hookvisor";
 import { describe, expect, it } from "vitest";
 import { inspectImage } from "../../../arch/x86-pv/backend.ts";
+import { Builder } from "../../../arch/x86-pv/loader/builder.ts";
 import { makeElf, NOTES, type Note } from "./make-elf.ts";
 
 function message(image: Uint8Array): string {
@@ -56,6 +57,7 @@ describe("what is no PV kernel", () => {
       makeElf({ loads: [{ physical: 0x1000n, bytes: new Uint8Array(1), memorySize: (1n << 64n) - 1n }] }),
       /wraps around/,
     ],
+    ["an entry in the middle of nowhere", makeElf({ notes: [...NOTES, [1, 0x123n << 40n]] }), /outside the kernel/],
     ["a hypercall page elsewhere", makeElf({ notes: [...NOTES, [2, 0x123000n]] }), /hypercall page 0x123000 outside/],
   ] as const)("%s: one sentence", (_, image, expected) => {
     const said = message(image);
@@ -126,6 +128,27 @@ describe("what a kernel says", () => {
   });
 });
 
+/** Builds an accepted image in 4 MiB, or fails with an ImageError. */
+function attempt(bytes: Uint8Array): void {
+  const { elf, kernel } = inspectImage(bytes, "k");
+  const image: DomainImage = {
+    kernel: bytes,
+    kernelName: "k",
+    ramdisk: null,
+    commandLine: "",
+    memoryFrames: 1100,
+    vcpus: 1,
+    storePort: 1,
+    consolePort: 2,
+  };
+  const frames = new Frames(1200);
+  try {
+    new Builder(frames, elf, kernel, image, frames.allocate(1, 1100)).build(0);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+  }
+}
+
 describe("hostile images", () => {
   const images = [
     makeElf({ notes: [...NOTES, [3, HIGH]], loads: [{ physical: 0n, bytes: new Uint8Array(64) }], entry: HIGH }),
@@ -140,7 +163,7 @@ describe("hostile images", () => {
         (image, changes, length) => {
           const bytes = image.slice(0, length > 700 ? undefined : length);
           for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
-          if (bytes.length > 4) message(bytes);
+          if (bytes.length > 4 && message(bytes) === "accepted") attempt(bytes);
         },
       ),
       { numRuns: 2000 },
