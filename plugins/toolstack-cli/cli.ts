@@ -16,11 +16,13 @@ import { parseDuration } from "./units.ts";
 import type { XlSetting, XlValue } from "./xl-cfg.ts";
 
 const RUN_EXAMPLES = `
-An ITEM is a kernel, a config file in xl.cfg's syntax, or the name of an image; KEY=VALUE overrides a config's key
-(NAME:KEY=VALUE for one domain). Options apply to every item.
+An ITEM is a kernel (ELF, bzImage, packed or in a .deb), a config file in xl.cfg's syntax, or the name of an image (see hookvisor
+images); KEY=VALUE overrides a config's key (NAME:KEY=VALUE for one domain). Options apply to every item.
 
 Examples:
   hookvisor run hello                                     an image of the project
+  hookvisor run debian --disk 'disk.img,raw,xvda,w'       Debian's Linux, 256 MiB, fetched once; --extra is appended
+  hookvisor run --kernel /boot/vmlinuz-6.1.0-40-cloud-amd64 --ramdisk initrd.img --extra console=hvc0
   hookvisor run --kernel grub-x86_64-xen.bin --memory 128 --disk 'disk.img,raw,xvda,r'
   hookvisor run guest.cfg vcpus=2 memory=256              a config file, two keys overridden
   hookvisor run busy busy busy-2:cpu_weight=512 --max-time 2s --json
@@ -90,7 +92,7 @@ function declareRun(command: Command): Command {
     .summary("run guests with their consoles attached")
     .description("Runs guests side by side until they power off, with their consoles attached.")
     .argument("[ITEM...]", "kernels, config files, images, KEY=VALUE")
-    .option("--kernel <file>", "kernel to boot")
+    .option("--kernel <file>", "kernel to boot: an ELF image, a bzImage, one of these packed, or a .deb with one")
     .option("--ramdisk <file>", "initial ramdisk")
     .option("--extra <text>", "kernel command line")
     .option("--memory <MiB>", "memory of each guest (default 128)")

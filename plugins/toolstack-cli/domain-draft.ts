@@ -17,6 +17,8 @@ export interface DomainDraft {
   cmdline: string | null;
   root: string | null;
   extra: string | null;
+  /** What the image that it was made from puts in front. */
+  imageExtra: string | null;
   memoryMiB: number | null;
   maxMemoryMiB: number | null;
   vcpus: number | null;
@@ -46,6 +48,7 @@ export function createDraft(): DomainDraft {
     cmdline: null,
     root: null,
     extra: null,
+    imageExtra: null,
     memoryMiB: null,
     maxMemoryMiB: null,
     vcpus: null,
@@ -59,10 +62,11 @@ export function createDraft(): DomainDraft {
   };
 }
 
-/** The kernel's command line (xl: `cmdline`, else `root=` and `extra`). */
+/** The kernel's command line (xl: `cmdline`, else `root=` and `extra`; the image's own before them). */
 export function commandLineOf(draft: DomainDraft): string {
   if (draft.cmdline !== null) return draft.cmdline;
-  return [draft.root === null ? null : `root=${draft.root}`, draft.extra].filter((part) => part !== null).join(" ");
+  const root = draft.root === null ? null : `root=${draft.root}`;
+  return [draft.imageExtra, root, draft.extra].filter((part) => part !== null).join(" ");
 }
 
 type Apply = (draft: DomainDraft, setting: XlSetting) => void;

@@ -6,7 +6,7 @@
 import type { Command } from "commander";
 import { type Hypervisor, PluginError } from "hookvisor";
 import { HookMap, SyncBailHook } from "tapable";
-import type { HostRun } from "../../core/node/host-plugin.ts";
+import type { HostRun, HostStreams } from "../../core/node/host-plugin.ts";
 import type { DomainDraft } from "./domain-draft.ts";
 import type { XlValue } from "./xl-cfg.ts";
 
@@ -26,11 +26,18 @@ export interface CommandContext extends HostRun {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
+/** What an image is handed while it gets its files ready. */
+export interface ImageContext {
+  readonly streams: HostStreams;
+  /** Nothing is to be told but errors. */
+  readonly quiet: boolean;
+}
+
 /** A guest that can be named on the command line. */
 export interface ImageProvider {
   readonly summary: string;
-  /** Gets its files ready and says what to boot; keys as in xl.cfg. */
-  settings(): Promise<Readonly<Record<string, XlValue>>>;
+  /** Gets its files ready and says what to boot; keys as in xl.cfg. What a user gives as `extra` is appended to the image's. */
+  settings(context: ImageContext): Promise<Readonly<Record<string, XlValue>>>;
 }
 
 /** A key of a domain's config. */

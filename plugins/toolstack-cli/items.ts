@@ -8,7 +8,7 @@ import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } fro
 import { basename } from "node:path";
 import { ConfigError, type Hypervisor, type ParamValues, providers, xen } from "hookvisor";
 import { addDevices, addSchedulerParam, createDraft, type DomainDraft, KEYS } from "./domain-draft.ts";
-import { provided, type ToolstackHooks } from "./hooks.ts";
+import { type ImageContext, provided, type ToolstackHooks } from "./hooks.ts";
 import { parseXlArgument, parseXlConfig, type XlSetting } from "./xl-cfg.ts";
 
 /** Settings of the command line: KEY=VALUE, for all domains or for the one of a name. */
@@ -23,6 +23,8 @@ export interface DraftSources {
   readonly toolstack: ToolstackHooks;
   /** Options as settings; they apply to every item. */
   readonly options: readonly XlSetting[];
+  /** For images that get their files ready. */
+  readonly image: ImageContext;
   /** Tells the user of what is ignored. */
   note(text: string): void;
 }
@@ -106,8 +108,10 @@ async function draftOf(item: string, sources: DraftSources): Promise<DomainDraft
     );
   }
   draft.name = item;
-  for (const [key, value] of Object.entries(await image.settings()))
+  for (const [key, value] of Object.entries(await image.settings(sources.image)))
     apply(draft, { key, value, place: `image ${item}` }, sources, "argument");
+  draft.imageExtra = draft.extra;
+  draft.extra = null;
   return draft;
 }
 
@@ -190,7 +194,7 @@ export function schedulerValues(draft: DomainDraft, sources: DraftSources): Para
   return values;
 }
 
-/** ELF, Linux's bzImage, RISC-V Image, or one of these compressed as a whole. */
+/** ELF, Linux's bzImage, RISC-V Image, one of these compressed as a whole, or a Debian package. */
 export function hasKernelMagic(path: string): boolean {
   const head = Buffer.alloc(0x210);
   let fd: number;
@@ -211,7 +215,8 @@ export function hasKernelMagic(path: string): boolean {
     ascii(0x38, 4) === "RSC\x05" ||
     ascii(0, 2) === "\x1f\x8b" ||
     ascii(0, 6) === "\xfd7zXZ\0" ||
-    ascii(0, 4) === "\x28\xb5\x2f\xfd"
+    ascii(0, 4) === "\x28\xb5\x2f\xfd" ||
+    ascii(0, 8) === "!<arch>\n"
   );
 }
 

@@ -16,6 +16,7 @@ import {
 } from "hookvisor";
 import { createGuard } from "../../core/node/guard.ts";
 import type { HostRun } from "../../core/node/host-plugin.ts";
+import { isDeb, kernelOfDeb, unpackKernel } from "../lib-image/index.ts";
 import { Attachment } from "./attach.ts";
 import { Console, Multiplexer } from "./console.ts";
 import { commandLineOf, type DomainDraft } from "./domain-draft.ts";
@@ -65,9 +66,11 @@ export async function runCommand(
   const note = (text: string): void => {
     if (!settings.quiet) streams.stderr.write(`hookvisor: ${text}\n`);
   };
-  const sources: DraftSources = { hypervisor, toolstack, options: settings.options, note };
+  const image = { streams, quiet: settings.quiet };
+  const sources: DraftSources = { hypervisor, toolstack, options: settings.options, image, note };
   const drafts = await makeDrafts(args, sources);
-  const files = drafts.map(loadFiles);
+  const files: Files[] = [];
+  for (const draft of drafts) files.push(await loadFiles(draft));
   const names = drafts.map((draft) => draft.name!);
   const script = settings.input === null ? null : parseInputScript(readText(settings.input), settings.input, names);
   const trace = settings.trace === null ? null : new TraceWriter(settings.trace);
@@ -190,11 +193,14 @@ interface Files {
   readonly ramdisk: Uint8Array | null;
 }
 
-function loadFiles(draft: DomainDraft): Files {
+/** Reads a domain's files; a kernel that is packed (bzImage, gzip, ..., a Debian package) is unpacked here, once, not in the guest. */
+async function loadFiles(draft: DomainDraft): Promise<Files> {
   if (draft.kernel === null)
     throw new ConfigError(`Domain '${draft.name}' has no kernel; give kernel="FILE" in its config or --kernel FILE.`);
+  const file = readBytes(draft.kernel, "Kernel");
+  const kernel = isDeb(file) ? (await kernelOfDeb(draft.kernel)).bytes : file;
   return {
-    kernel: readBytes(draft.kernel, "Kernel"),
+    kernel: await unpackKernel(kernel, `Kernel ${draft.kernel}`),
     ramdisk: draft.ramdisk === null ? null : readBytes(draft.ramdisk, "Ramdisk"),
   };
 }
