@@ -29,8 +29,8 @@ export interface Endpoint {
   readonly ip: number | null;
   /** Bytes of payload that a frame may have at most. */
   readonly mtu: number;
-  /** Takes a frame; must neither change it nor throw. */
-  deliver(frame: Frame, now: number): void;
+  /** Takes a frame that a port sent; must neither change it nor throw. */
+  deliver(frame: Frame, now: number, from: Port): void;
 }
 
 interface Station {
@@ -156,10 +156,10 @@ export class Bridge {
     }
     const known = isGroup(target) ? null : this.portOf(target, now);
     if (known !== null) {
-      if (known !== from) deliver(known, frame, now);
+      if (known !== from) deliver(known, frame, now, from);
       return;
     }
-    for (const port of [...this.#ports]) if (port !== from) deliver(port, frame, now);
+    for (const port of [...this.#ports]) if (port !== from) deliver(port, frame, now, from);
   }
 
   /** False: the frame claims to be from a station that is pinned to another port. */
@@ -183,12 +183,12 @@ export class Bridge {
 }
 
 /** Hands a frame to a port, unless it is longer than what its station takes. */
-function deliver(port: Port, frame: Frame, now: number): void {
+function deliver(port: Port, frame: Frame, now: number, from: Port): void {
   const { endpoint, counters } = port;
   if (frame.segmentation === null && frame.bytes.length > endpoint.mtu + FRAME_OVERHEAD) {
     counters.dropped++;
     return;
   }
   counters.delivered++;
-  endpoint.deliver(frame, now);
+  endpoint.deliver(frame, now, from);
 }
