@@ -138,7 +138,7 @@ export function createHooks() {
     ]),
     deviceState: new SyncHook<[Domain, string, number, Nanoseconds]>(["domain", "device", "state", "now"]),
     trap: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "vector", "errorCode", "now"]),
-    pluginFault: new SyncBailHook<[PluginFault], "crash" | "eject">(["fault"]),
+    pluginFault: new SyncBailHook<[PluginFault], "crash" | "eject" | undefined>(["fault"]),
   });
 }
 

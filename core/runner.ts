@@ -37,8 +37,9 @@ export interface RunOptions {
 }
 
 const SLICE_MS = 10;
-/** Steps between two looks at the host's clock. */
+/** Steps, and instructions of guests, between two looks at the host's clock. */
 const STEPS = 64;
+const INSTRUCTIONS = 50_000;
 
 /** One call of run(). */
 export class Runner {
@@ -67,7 +68,8 @@ export class Runner {
     const slice = (): void => {
       const sliceEnd = performance.now() + SLICE_MS;
       do {
-        for (let i = 0; i < STEPS && step === "ran" && !finished; i++) {
+        const enough = this.#loop.retired + INSTRUCTIONS;
+        for (let i = 0; i < STEPS && this.#loop.retired < enough && step === "ran" && !finished; i++) {
           step = this.#loop.step(this.#until());
           finished = done();
         }

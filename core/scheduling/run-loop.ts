@@ -31,7 +31,7 @@ const EXIT_COST: Readonly<Record<ExitCode, number>> = Object.freeze({
 const MAX_FRUITLESS_RUNS = 1000;
 
 /** The longest run between two looks at the host's clock, in instructions. */
-const LONGEST_RUN = 1_000_000;
+const LONGEST_RUN = 100_000;
 
 /** What a step did, or why none was possible. */
 export type Step = "ran" | "idle" | "hold" | "limit";
@@ -56,6 +56,8 @@ export class RunLoop {
   readonly #injected: (() => void)[] = [];
   /** A runnable vCPU that waits for longer than this ejects its scheduler. */
   stallBound: Nanoseconds = 30e9;
+  /** Instructions that guests have retired so far: a measure of the host's work. */
+  retired = 0;
   #stallChecked: Nanoseconds = 0;
   #fruitless = 0;
 
@@ -133,10 +135,11 @@ export class RunLoop {
   /** Does the next thing that happens; `limit` is a virtual time that nothing passes. */
   step(limit: Nanoseconds): Step {
     const { machine } = this;
-    if (this.#injected.length > 0) for (const task of this.#injected.splice(0)) task();
+    const queued = this.#injected.length > 0 || machine.hasPosted;
+    for (const task of this.#injected.splice(0)) task();
     machine.runPosted();
     this.#services.pump();
-    if (machine.hasPosted) return "ran";
+    if (queued || machine.hasPosted) return "ran";
     if (this.#holds.size > 0) return "hold";
     const pcpu = this.#furthestBehind();
     const timer = machine.timers.next;
@@ -190,6 +193,7 @@ export class RunLoop {
       retired = arch.run(vcpu, budget, exit);
       if (!(retired >= 0 && retired <= budget))
         throw new Error(`run() says that ${retired} of ${budget} instructions retired`);
+      this.retired += retired;
       pcpu.retire(retired);
       machine.now = pcpu.clock;
       if (exit.code !== ExitCode.budget) this.#handle(vcpu, exit);
