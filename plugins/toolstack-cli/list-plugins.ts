@@ -41,7 +41,10 @@ export function listPlugins(
   return text;
 }
 
-/** `scheduler credit, images hello busy`. */
+/** Keys of one kind that are listed by name; more are counted. */
+const MOST_KEYS = 6;
+
+/** `scheduler credit, images hello busy`, `20 images`. */
 function summary(provides: readonly string[]): string {
   const kinds = new Map<string, string[]>();
   for (const one of provides) {
@@ -49,5 +52,9 @@ function summary(provides: readonly string[]): string {
     const kind = one.slice(0, at);
     kinds.set(kind, [...(kinds.get(kind) ?? []), one.slice(at + 1)]);
   }
-  return [...kinds].map(([kind, keys]) => `${kind}${keys.length > 1 ? "s" : ""} ${keys.join(" ")}`).join(", ");
+  return [...kinds]
+    .map(([kind, keys]) =>
+      keys.length > MOST_KEYS ? `${keys.length} ${kind}s` : `${kind}${keys.length > 1 ? "s" : ""} ${keys.join(" ")}`,
+    )
+    .join(", ");
 }
