@@ -1,11 +1,10 @@
 /**
  * The software CPU of arch/x86 as the PV port's CPU: guest kernel and guest user are two sets of soft-TLBs, both checked as user code.
  */
-import { fpuRegister, MMU_USER, MMU_USER_2, NO_ERROR_CODE, STATE, VECTOR_PF, type X86Vcpu } from "../x86/index.ts";
+import { MMU_USER, MMU_USER_2, NO_ERROR_CODE, STATE, VECTOR_PF, type X86Vcpu } from "../x86/index.ts";
 import type { PvCpu } from "./cpu.ts";
 import { hasErrorCode } from "./traps/bounce.ts";
 
-const CR0_TS = 8;
 const at = STATE.at;
 
 export class X86Cpu implements PvCpu {
@@ -80,8 +79,7 @@ export class X86Cpu implements PvCpu {
     this.x.machine.engine.flushPage(this.x.translated, lo | 0, hi | 0);
   }
   setTaskSwitched(on: boolean): void {
-    const cr0 = this.x.getState(at.cr0);
-    this.x.setState(at.cr0, (on ? cr0 | CR0_TS : cr0 & ~CR0_TS) >>> 0);
+    this.x.setFpuDisabled(on);
   }
   raise(vector: number, error: number): void {
     this.x.raise(vector, hasErrorCode(vector) ? error : NO_ERROR_CODE);
@@ -98,20 +96,8 @@ export class X86Cpu implements PvCpu {
   setZero(on: boolean): void {
     this.x.setZero(on);
   }
-  loadFpu(image: Uint8Array): void {
-    const { x } = this;
-    const view = new DataView(image.buffer, image.byteOffset, 512);
-    const status = view.getUint16(2, true);
-    x.setState(at.fpuControl, view.getUint16(0, true));
-    x.setState(at.fpuStatus, status);
-    x.setState(at.fpuTags, image[4]!);
-    x.setState(at.mxcsr, view.getUint32(24, true) & 0xffff);
-    const top = (status >>> 11) & 7;
-    for (let i = 0; i < 8; i++) {
-      const to = fpuRegister((top + i) & 7);
-      x.translated.bytes.set(image.subarray(32 + 16 * i, 42 + 16 * i), to);
-    }
-    for (let i = 0; i < 16; i++) x.xmm(i).set(image.subarray(160 + 16 * i, 176 + 16 * i));
+  loadFpu(image: Uint8Array): boolean {
+    return this.x.fxrstor(new DataView(image.buffer, image.byteOffset, image.byteLength));
   }
   describe(): string {
     return this.x.describe();

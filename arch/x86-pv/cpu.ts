@@ -73,8 +73,8 @@ export interface PvCpu {
   setZero(on: boolean): void;
   /** Instructions retired so far in the present run. */
   retired(): number;
-  /** Floating-point state as an FXSAVE image of 512 bytes. */
-  loadFpu(image: Uint8Array): void;
+  /** Floating-point state from an FXSAVE image of 512 bytes; false: its MXCSR has reserved bits. */
+  loadFpu(image: Uint8Array): boolean;
   /** Registers for people. */
   describe(): string;
 }

@@ -115,7 +115,7 @@ function apply(context: PvContext, v: PvVcpu, view: DataView, bytes: Uint8Array)
   v.setTaskSwitched((fields.ctrlreg.getLo(view, 0, 0) & CR0_TS) !== 0);
   for (const i of [0, 1, 2, 3, 6, 7])
     setDebug(v, i, fields.debugreg.getLo(view, 0, i), fields.debugreg.getHi(view, 0, i));
-  if ((flags & VGCF.i387_valid) !== 0) cpu.loadFpu(bytes.subarray(0, 512));
+  if ((flags & VGCF.i387_valid) !== 0 && !cpu.loadFpu(bytes.subarray(0, 512))) return -ERRNO.EINVAL;
 
   const selectors: [number, "cs" | "ss" | "ds" | "es" | "fs" | "gs"][] = [
     [CS, "cs"],

@@ -166,6 +166,17 @@ describe("a PV vCPU on the software CPU", () => {
     expect([d.cpu.lo(RBX), d.cpu.lo(RSI)]).toEqual([xen.XEN_CPUID_SIGNATURE_EBX, xen.XEN_CPUID_SIGNATURE_EDX]);
   });
 
+  it("after fpu_taskswitch the first floating-point instruction is #NM, once", () => {
+    // movaps xmm1, xmm0; call; the handler: a call
+    const d = domain([0x0f, 0x28, 0xc8, ...call(12)], call(11));
+    setTrap(d.v, 7, 0, 0xe033, 0x100, 0);
+    d.v.setTaskSwitched(true);
+    expect(d.run()).toBe("call 11");
+    expect(d.v.taskSwitched).toBe(false);
+    d.cpu.setRip(0, 0);
+    expect(d.run()).toBe("call 12");
+  });
+
   it("a write to a page table faults, or is emulated with the assist", () => {
     // mov [rdx], rax; then a call; the handler makes another
     const d = domain([0x48, 0x89, 0x02, ...call(4)], call(5));

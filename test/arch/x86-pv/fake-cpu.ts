@@ -94,7 +94,9 @@ export class FakeCpu implements PvCpu {
   retired(): number {
     return 0;
   }
-  loadFpu(): void {}
+  loadFpu(): boolean {
+    return true;
+  }
   describe(): string {
     return "a fake CPU";
   }
