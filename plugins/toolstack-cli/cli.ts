@@ -9,7 +9,7 @@ import { z } from "zod";
 import type { HostRun } from "../../core/node/host-plugin.ts";
 import { completionScript, SHELLS } from "./completion.ts";
 import { demoCommand } from "./demo.ts";
-import { provided, type ToolstackHooks } from "./hooks.ts";
+import { provided, type RunOptionProvider, type ToolstackHooks } from "./hooks.ts";
 import { listPlugins } from "./list-plugins.ts";
 import { type RunSettings, runCommand } from "./run.ts";
 import { parseDuration } from "./units.ts";
@@ -87,7 +87,37 @@ function inWords(issue: z.core.$ZodIssue): string {
   }
 }
 
-function declareRun(command: Command): Command {
+function declareRun(command: Command, added: readonly AddedOption[]): Command {
+  declareOwn(command);
+  for (const { name, provider } of added)
+    if (!command.options.some((option) => option.long === `--${name}`))
+      command.option(`--${name} <${provider.value}>`, provider.summary, collect, []);
+  return command;
+}
+
+/** An option of `run` that a plugin adds. */
+interface AddedOption {
+  readonly name: string;
+  readonly provider: RunOptionProvider;
+}
+
+function addedOptions(toolstack: ToolstackHooks): readonly AddedOption[] {
+  return providers(toolstack.runOption).flatMap(({ key }) => {
+    const provider = provided(toolstack.runOption, key);
+    return provider === undefined ? [] : [{ name: key, provider }];
+  });
+}
+
+/** What was given of an option that a plugin adds. */
+function givenValues({ name, provider }: AddedOption, values: unknown): readonly string[] {
+  const key = name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  const given = (values as Readonly<Record<string, readonly string[] | undefined>>)[key] ?? [];
+  if (given.length > 1 && !provider.repeated)
+    throw new ConfigError(`Option --${name} is given ${given.length} times; give it once.`);
+  return given;
+}
+
+function declareOwn(command: Command): Command {
   return command
     .summary("run guests with their consoles attached")
     .description("Runs guests side by side until they power off, with their consoles attached.")
@@ -115,21 +145,31 @@ function declareRun(command: Command): Command {
 }
 
 /** Settings that apply to every item, from options of the same names. */
-function optionSettings(options: z.infer<typeof runOptions>): readonly XlSetting[] {
+function optionSettings(
+  options: z.infer<typeof runOptions>,
+  values: unknown,
+  added: readonly AddedOption[],
+): readonly XlSetting[] {
   const settings: XlSetting[] = [];
   const add = (key: string, value: XlValue | undefined, flag = `--${key}`): void => {
     if (value !== undefined) settings.push({ key, value, place: flag });
   };
   for (const key of ["kernel", "ramdisk", "extra", "memory", "vcpus", "type", "name"] as const) add(key, options[key]);
   if (options.disk.length > 0) add("disk", options.disk);
+  for (const option of added) {
+    const given = givenValues(option, values);
+    if (given.length === 0) continue;
+    for (const [key, value] of Object.entries(option.provider.settings?.(given) ?? {}))
+      add(key, value, `--${option.name}`);
+  }
   return settings;
 }
 
-function runSettings(run: HostRun, values: unknown): RunSettings {
+function runSettings(run: HostRun, values: unknown, added: readonly AddedOption[]): RunSettings {
   const options = checked(runOptions, values);
   const { config } = run;
   return {
-    options: optionSettings(options),
+    options: optionSettings(options, values, added),
     scheduler: options.scheduler ?? config.scheduler ?? "credit",
     pcpus: options.pcpus ?? config.pcpus ?? defaultMachine.pcpus,
     cpuMhz: options.cpuMhz ?? config.cpuMhz ?? defaultMachine.cpuMhz,
@@ -173,8 +213,14 @@ export function createProgram(
       .command(name)
       .option("--plugin <file>", "load a plugin for this run: a file or a package; may be repeated", collect, [])
       .option("--config <file>", "use this config instead of hookvisor.config.*");
-  declareRun(add("run")).action(async (items: readonly string[], values: unknown) => {
-    finish(await runCommand(run, toolstack, items, runSettings(run, values)));
+  const added = addedOptions(toolstack);
+  declareRun(add("run"), added).action(async (items: readonly string[], values: unknown) => {
+    const settings = runSettings(run, values, added);
+    for (const option of added) {
+      const given = givenValues(option, values);
+      if (given.length > 0) option.provider.begin?.(given, run);
+    }
+    finish(await runCommand(run, toolstack, items, settings));
   });
   add("demo")
     .summary("boot the project's own guests side by side under the credit scheduler")

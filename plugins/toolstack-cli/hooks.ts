@@ -47,11 +47,25 @@ export interface ConfigKeyProvider {
   apply(value: XlValue, draft: DomainDraft, place: string): void;
 }
 
+/** An option of `hookvisor run` with a value; the key is its long name, `vif` for --vif. */
+export interface RunOptionProvider {
+  readonly summary: string;
+  /** What help calls its value: `spec`, `file`. */
+  readonly value: string;
+  /** It may be given several times. */
+  readonly repeated: boolean;
+  /** What it says about every domain; keys as in xl.cfg. */
+  settings?(values: readonly string[]): Readonly<Record<string, XlValue>>;
+  /** It was given, and the machine is not booted yet: the core's hooks may still be tapped. Throws ConfigError. */
+  begin?(values: readonly string[], run: HostRun): void;
+}
+
 /** The toolstack's hooks. */
 export interface ToolstackHooks {
   readonly command: HookMap<SyncBailHook<[], CommandProvider>>;
   readonly image: HookMap<SyncBailHook<[], ImageProvider>>;
   readonly configKey: HookMap<SyncBailHook<[], ConfigKeyProvider>>;
+  readonly runOption: HookMap<SyncBailHook<[], RunOptionProvider>>;
 }
 
 declare module "../../core/hypervisor.ts" {
@@ -85,6 +99,7 @@ export function createToolstackHooks(): ToolstackHooks {
     command: oneProvider<CommandProvider>("command"),
     image: oneProvider<ImageProvider>("image"),
     configKey: oneProvider<ConfigKeyProvider>("config key"),
+    runOption: oneProvider<RunOptionProvider>("option of run"),
   });
 }
 

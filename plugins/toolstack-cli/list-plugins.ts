@@ -17,6 +17,7 @@ function provisions(
     ...providers(toolstack.command).map((p) => ({ ...p, what: "command" })),
     ...providers(toolstack.image).map((p) => ({ ...p, what: "image" })),
     ...providers(toolstack.configKey).map((p) => ({ ...p, what: "config key" })),
+    ...providers(toolstack.runOption).map((p) => ({ ...p, key: `--${p.key}`, what: "option" })),
   ];
 }
 
