@@ -1,12 +1,7 @@
 /** The x86 engine's operations: the core's and this library's, resolved to opcodes once. Constants only. */
-import { OpSet, type OpSpec } from "../translate/ir.ts";
+import { OpSet } from "../translate/ir.ts";
 import { coreOps } from "../translate/ops/index.ts";
-import { X86_INTEGER_OPS } from "./ops.ts";
-import { X86_FLOAT_OPS } from "./ops-float.ts";
-import { X86_SIMD_OPS } from "./ops-simd.ts";
-
-/** All operations of this library. */
-export const X86_OPS: readonly OpSpec[] = [...X86_INTEGER_OPS, ...X86_SIMD_OPS, ...X86_FLOAT_OPS];
+import { X86_OPS } from "./ops/index.ts";
 
 /** Ids are positions, so they are those of every engine built from the same two lists. */
 export const X86_OPSET = new OpSet([...coreOps, ...X86_OPS]);

@@ -16,7 +16,7 @@ import { makeHelpers } from "./helpers.ts";
 import { fxrstorImage, fxsaveImage } from "./helpers-fpu.ts";
 import type { X86Entry } from "./lift/context.ts";
 import { makeLift } from "./lift/index.ts";
-import { X86_OPS } from "./opset.ts";
+import { X86_OPS } from "./ops/index.ts";
 import { emitWalk, MMU_INDEXES, MMU_SUPERVISOR } from "./paging.ts";
 import type { SystemOperation, X86Platform } from "./platform.ts";
 import {

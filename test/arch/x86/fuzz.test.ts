@@ -18,10 +18,12 @@ it("random code neither throws nor differs between the tiers", () => {
     const bytes = Array.from({ length: 40 }, () => random.below(256));
     if (n % 3 === 0) bytes[0] = 0x0f;
     const test = { ...randomCase(random, bytes), fx: randomFx(random, n % 2 === 0) };
+    const [before, beforeOracle] = [tier0.vcpu.retired, oracle.vcpu.retired];
     const got = tier0.run(test, 1 + random.below(40));
     if (n % 5 === 0 && got.vector >= 0) {
       const hex = Buffer.from(bytes).toString("hex");
       expect(digest(got), `seed ${seed}, ${hex}`).toBe(digest(oracle.run(test)));
+      expect(tier0.vcpu.retired - before, `seed ${seed}, ${hex}`).toBe(oracle.vcpu.retired - beforeOracle);
     }
   }
 });

@@ -8,10 +8,10 @@
  * d, a, lo and hi are those of the helper's op: d the destination, which is also the first operand, a the source, lo the helper,
  * hi the operation's code. In the oracle all of it is the helper's.
  */
-import type { CellAccess, EmitContext, OpSpec } from "../translate/ir.ts";
-import type { Expr } from "../translate/wasm/code.ts";
-import { c32, cf64, f64, i32, op1, op2, select } from "../translate/wasm/expr.ts";
-import { CC_EFLAGS } from "./flags.ts";
+import type { CellAccess, EmitContext, OpSpec } from "../../translate/ir.ts";
+import type { Expr } from "../../translate/wasm/code.ts";
+import { c32, cf64, f64, i32, op1, op2, select } from "../../translate/wasm/expr.ts";
+import { CC_EFLAGS } from "../flags.ts";
 
 const SIMD = 0xfd0000;
 /** MXCSR without its first five flags, as the usual case has it: masks set, inexact sticky. */
@@ -198,4 +198,4 @@ for (const double of [false, true]) {
   }
 }
 
-export const X86_FLOAT_OPS: readonly OpSpec[] = ops;
+export const floatOps: readonly OpSpec[] = ops;

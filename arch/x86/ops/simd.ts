@@ -3,9 +3,9 @@
  *
  * d, a: 16-byte cells; b: a cell whose low 64 bits are the count, or with suffix i the count in imm.
  */
-import type { EmitContext, OpSpec, OracleContext } from "../translate/ir.ts";
-import type { Expr } from "../translate/wasm/code.ts";
-import { c32, c64, i32, i64, op2, select } from "../translate/wasm/expr.ts";
+import type { EmitContext, OpSpec, OracleContext } from "../../translate/ir.ts";
+import type { Expr } from "../../translate/wasm/code.ts";
+import { c32, c64, i32, i64, op2, select } from "../../translate/wasm/expr.ts";
 
 const SIMD = 0xfd0000;
 /** Lanes of a 128-bit value. */
@@ -121,4 +121,4 @@ ops.push({
   },
 });
 
-export const X86_SIMD_OPS: readonly OpSpec[] = ops;
+export const simdOps: readonly OpSpec[] = ops;
