@@ -58,6 +58,12 @@ function word(bytes: Uint8Array, at: number): number {
   return new DataView(bytes.buffer, bytes.byteOffset + at, 4).getUint32(0, true);
 }
 
+/** Checks the CRC-32 that lies at `at` over the bytes from `start` to `end`. */
+function checkSum(file: Uint8Array, start: number, end: number, at: number): void {
+  if (start < 0 || end < start || crc32(file.subarray(start, end)) !== word(file, at))
+    throw new Damaged("one of its headers is damaged");
+}
+
 /** The block of a file of one block behind the x86 filter; null: the file is of another kind, for the library as it is. */
 function filteredBlock(file: Uint8Array): FilteredBlock | null {
   const check = CHECK_SIZES[file[7] ?? 0] ?? 0;
@@ -78,6 +84,10 @@ function filteredBlock(file: Uint8Array): FilteredBlock | null {
   if (first.properties !== null || second.properties === null) return null;
   const footer = file.length - 12;
   const indexSize = (word(file, footer + 4) + 1) * 4;
+  checkSum(file, 6, 8, 8);
+  checkSum(file, 12, 12 + headerSize - 4, 12 + headerSize - 4);
+  checkSum(file, footer - indexSize, footer - 4, footer - 4);
+  checkSum(file, footer + 4, footer + 10, footer);
   const index = new Fields(file, footer - indexSize);
   if (index.byte() !== 0 || index.number() !== 1) return null;
   const unpadded = index.number();
