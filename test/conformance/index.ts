@@ -1,3 +1,4 @@
 /** The conformance kits, published as hookvisor/conformance. */
+export * from "./arch.ts";
 export * from "./device.ts";
 export * from "./scheduler.ts";
