@@ -14,9 +14,12 @@ function isLibrary(folder: string): boolean {
   return folder === "arch/translate" || folder === "arch/x86" || folder.startsWith("plugins/lib-");
 }
 
-/** Plugins that run on the host process and may import Node and core/node. */
+/** Libraries of toolstacks: packages fetched, images unpacked, on the host. */
+const HOST_LIBRARIES = ["plugins/lib-debian", "plugins/lib-image"];
+
+/** What runs on the host process and may import Node and core/node. */
 function isHostPlugin(folder: string): boolean {
-  return folder.startsWith("plugins/toolstack-") || folder === "plugins/lib-debian";
+  return folder.startsWith("plugins/toolstack-") || HOST_LIBRARIES.includes(folder);
 }
 
 interface Import {

@@ -17,7 +17,13 @@ writeFileSync(
   config,
   JSON.stringify({
     extends: "./tsconfig.json",
-    compilerOptions: { noEmit: false, outDir: "dist", rootDir: ".", declaration: true, allowImportingTsExtensions: true },
+    compilerOptions: {
+      noEmit: false,
+      outDir: "dist",
+      rootDir: ".",
+      declaration: true,
+      allowImportingTsExtensions: true,
+    },
     include: ["core/**/*.ts", "arch/**/*.ts", "plugins/**/*.ts", "test/conformance/index.ts"],
     exclude: ["node_modules", "dist"],
   }),
