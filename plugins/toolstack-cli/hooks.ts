@@ -68,7 +68,7 @@ export interface ToolstackHooks {
   readonly runOption: HookMap<SyncBailHook<[], RunOptionProvider>>;
 }
 
-declare module "../../core/hypervisor.ts" {
+declare module "hookvisor" {
   interface PluginHooks {
     toolstack: ToolstackHooks;
   }
