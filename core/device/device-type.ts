@@ -50,13 +50,25 @@ export interface HostFile {
   write(offset: number, from: Uint8Array): Promise<void>;
   /** Resolves after the host's fsync. */
   flush(): Promise<void>;
+  /** Gives bytes up: they read as zeros afterwards and take no room. Absent: the host cannot. */
+  discard?(offset: number, length: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A file that is made when it is opened: so many zeros, which take no room. */
+export interface NewFile {
+  readonly size: number;
+  /** Nobody else sees the file, and it goes when it is closed or the process ends; the path is for messages only. */
+  readonly temporary?: boolean;
 }
 
 /** What the host process gives to devices; core/node implements it, tests fake it. */
 export interface HostServices {
-  /** Throws ConfigError with a clear sentence (missing file, no permission, a directory, ...). */
-  openFile(path: string, mode: "r" | "rw"): Promise<HostFile>;
+  /**
+   * Opens a file. Throws ConfigError with a clear sentence (missing file, no permission, a directory, ...). With `create` a file that
+   * does not exist is made; one that exists is opened as it is, whatever its size.
+   */
+  openFile(path: string, mode: "r" | "rw", create?: NewFile): Promise<HostFile>;
   /** The terminal of a domain's console `index` (0 is the primary one). */
   terminal(domain: Domain, index: number): Terminal;
 }

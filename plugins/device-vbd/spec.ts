@@ -1,6 +1,8 @@
 /**
  * Disk specifications as xl has them (xl-disk-configuration(5)): `target,format,vdev,access`, then or instead named parameters and flags;
- * `target=` takes the rest of the line; the old forms `phy:PATH,VDEV,ACCESS`, `file:` and `tap:aio:` still parse.
+ * `target=` takes the rest of the line; the old forms `phy:PATH,VDEV,ACCESS`, `file:` and `tap:aio:` still parse. One parameter is
+ * this project's own: `cow=FILE` (or `overlay=FILE`) leaves the image as it is and puts what the guest writes into FILE, which is
+ * made if it does not exist; `cow=temp` forgets it at the end.
  *
  * Pure; each error is one sentence with the spec and what would be right.
  */
@@ -16,6 +18,10 @@ export interface DiskSpec {
   readonly number: number;
   readonly writable: boolean;
   readonly cdrom: boolean;
+  /** Where writes go instead of the image: a file, or one that is forgotten at the end; null: into the image. */
+  readonly overlay: { readonly file: string } | "temporary" | null;
+  /** The guest may give parts of the disk up, where the host can. */
+  readonly discard: boolean;
 }
 
 interface Draft {
@@ -24,12 +30,14 @@ interface Draft {
   vdev?: string;
   access?: string;
   cdrom?: boolean;
+  overlay?: string;
+  discard?: boolean;
 }
 
 const POSITIONS = ["target", "format", "vdev", "access"] as const;
 const FORMATS = ["raw", "qcow", "qcow2", "vhd", "qed"];
 /** Parameters of xl that change nothing here. */
-const IGNORED = /^(?:discard|no-discard|direct-io-safe|backendtype=(?:phy|tap|qdisk)|specification=xen)$/;
+const IGNORED = /^(?:direct-io-safe|backendtype=(?:phy|tap|qdisk)|specification=xen)$/;
 const LEGACY = /^(?:tap2?:)?(?:tapdisk:)?(?:(aio|phy|file|raw|qcow2?|vhd|qed):)?/;
 
 /** Parses one spec. */
@@ -54,7 +62,11 @@ export function parseDiskSpec(spec: string): DiskSpec {
   const access = draft.access === undefined || draft.access === "" ? (cdrom ? "r" : "w") : draft.access;
   if (!["r", "ro", "w", "rw"].includes(access)) fail(`access is '${access}'; it must be r or w`);
   if (cdrom && access.includes("w")) fail("a CD-ROM is read-only; give the access r");
-  return { target, vdev, number, writable: access.includes("w"), cdrom };
+  const writable = access.includes("w");
+  if (draft.overlay !== undefined && !writable)
+    fail("cow is for a disk that is written; give the access w, or leave cow out");
+  const overlay = draft.overlay === undefined ? null : draft.overlay === "temp" ? "temporary" : { file: draft.overlay };
+  return { target, vdev, number, writable, cdrom, overlay, discard: draft.discard !== false };
 }
 
 function collect(spec: string, fail: (what: string) => never): Draft {
@@ -93,13 +105,19 @@ function named(draft: Draft, part: string, fail: (what: string) => never): boole
   const match = /^([a-z][a-z-]*)=(.*)$/s.exec(part);
   if (part === "cdrom" || part === "devtype=cdrom") draft.cdrom = true;
   else if (part === "devtype=disk") draft.cdrom = false;
+  else if (part === "discard") draft.discard = true;
+  else if (part === "no-discard") draft.discard = false;
   else if (match === null) return false;
   else {
     const [, key, value = ""] = match;
     if (key === "format" || key === "vdev" || key === "access") set(draft, key, value, fail);
-    else if (key === "script" || key === "backend" || key === "backendtype")
+    else if (key === "cow" || key === "overlay") {
+      if (draft.overlay !== undefined) fail("it gives cow twice");
+      if (value === "") fail("cow names no file; use cow=FILE or cow=temp");
+      draft.overlay = value;
+    } else if (key === "script" || key === "backend" || key === "backendtype")
       fail(`'${key}' is not supported; backends run inside the hypervisor`);
-    else fail(`there is no parameter '${key}'; there are format, vdev, access, devtype, target`);
+    else fail(`there is no parameter '${key}'; there are format, vdev, access, devtype, cow, target`);
   }
   return true;
 }

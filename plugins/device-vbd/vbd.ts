@@ -1,12 +1,14 @@
 /**
- * The block device backend (xen/io/blkif.h): a raw image as a guest's disk.
+ * The block device backend (xen/io/blkif.h): a raw image as a guest's disk, or an overlay over one.
  *
- * Host reads and writes of one disk run one after the other in the order of their requests, each answered a fixed virtual latency after it was
+ * Host operations of one disk run one after the other in the order of their requests, each answered a fixed virtual latency after it was
  * taken: what a guest reads never depends on the host's speed. A write's data is taken out of the guest's frames with the request, a read's put into them
  * with the response. A flush is answered after the host's fsync; a barrier flushes before and after its data.
  * Invariants: each request is copied, then checked, then answered exactly once, unless the frontend disconnects first; frames are mapped only
- * while a request needs them; a ring with impossible indices ends the connection with one line in the log.
- * Not supported: discard, indirect segments, persistent grants, several queues (none is advertised); formats other than raw.
+ * while a request needs them, unless both ends want persistent grants; no more than MOST_IN_FLIGHT bytes and one request are held
+ * outside the guest; a ring with impossible indices ends the connection with one line in the log; after a flush that failed no flush
+ * succeeds: the host may have dropped what it could not write.
+ * Not supported: several queues, discard-secure (neither is advertised); formats other than raw.
  */
 import {
   type Abi,
@@ -23,7 +25,9 @@ import {
   type SplitBackend,
   xen,
 } from "hookvisor";
-import { BlkifLayout, type DiskLimits, type Request, SECTOR, type Segment } from "./request.ts";
+import { Grants, type Held } from "./grants.ts";
+import { OverlayFile, overlaySize } from "./overlay.ts";
+import { BlkifLayout, type DiskLimits, MAX_INDIRECT_SEGMENTS, SECTOR, type Segment, type Transfer } from "./request.ts";
 import { type DiskSpec, parseDiskSpec } from "./spec.ts";
 
 const { BLKIF_RSP, VDISK } = xen;
@@ -32,8 +36,13 @@ const { BLKIF_RSP, VDISK } = xen;
 export const LATENCY: Nanoseconds = 100_000;
 /** Pages of a ring, log2, at most. */
 const MAX_RING_ORDER = 4;
+/** Bytes of data under way before requests are left on the ring. */
+const MOST_IN_FLIGHT = 8 << 20;
 /** Lines in the log about bad requests, a connection. */
 const MOST_COMPLAINTS = 8;
+/** Bytes that are given up as one: what files have holes of. */
+const DISCARD_GRANULARITY = 4096;
+const FRAME_SIZE = 4096;
 
 /** One disk: what the user asked for, and its file once opened. */
 export interface VbdConfig {
@@ -52,17 +61,36 @@ export const vbdType: DeviceType<VbdConfig> = Object.freeze({
   }),
   async open(config: VbdConfig, services: HostServices): Promise<void> {
     const { disk } = config;
-    const file = await services.openFile(disk.target, disk.writable ? "rw" : "r");
-    if (file.size < SECTOR) {
-      await file.close();
-      throw new ConfigError(
-        `Disk ${disk.target} has ${file.size} bytes; an image holds at least one sector of ${SECTOR}.`,
-      );
+    const image = await services.openFile(disk.target, disk.writable && disk.overlay === null ? "rw" : "r");
+    try {
+      if (image.size < SECTOR)
+        throw new ConfigError(
+          `Disk ${disk.target} has ${image.size} bytes; an image holds at least one sector of ${SECTOR}.`,
+        );
+      config.file = disk.overlay === null ? image : await openOverlay(image, disk.overlay, services);
+    } catch (error) {
+      await image.close();
+      throw error;
     }
-    config.file = file;
   },
   create: (host: DeviceHost, config: VbdConfig) => new VbdBackend(host, config),
 });
+
+async function openOverlay(
+  image: HostFile,
+  overlay: { readonly file: string } | "temporary",
+  services: HostServices,
+): Promise<HostFile> {
+  const temporary = overlay === "temporary";
+  const path = temporary ? `temporary overlay of ${image.path}` : overlay.file;
+  const file = await services.openFile(path, "rw", { size: overlaySize(image.size), temporary });
+  try {
+    return await OverlayFile.open(image, file);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
 
 /** A frontend's rings, mapped. */
 interface Link {
@@ -70,9 +98,12 @@ interface Link {
   readonly ring: BackRing;
   readonly pages: MappedPages;
   readonly channel: { notify(): void; close(): void };
-  /** Frames of requests under way. */
-  readonly mapped: Set<MappedPages>;
+  /** Frames of requests. */
+  readonly grants: Grants;
   readonly slot: DataView;
+  /** Bytes of data under way; `full`: requests may have been left on the ring for that. */
+  inFlight: number;
+  full: boolean;
   complaints: number;
 }
 
@@ -83,6 +114,8 @@ class VbdBackend implements SplitBackend {
   readonly #file: HostFile;
   readonly #limits: DiskLimits;
   #link: Link | null = null;
+  /** What the first flush that failed died of. */
+  #flushFailed: Error | null = null;
   /** Ends when every host operation asked for so far has. Never rejects. */
   #work: Promise<unknown> = Promise.resolve();
 
@@ -91,7 +124,12 @@ class VbdBackend implements SplitBackend {
     this.#host = host;
     this.#disk = config.disk;
     this.#file = config.file;
-    this.#limits = { sectors: Math.floor(config.file.size / SECTOR), writable: config.disk.writable };
+    const { writable, discard } = config.disk;
+    this.#limits = {
+      sectors: Math.floor(config.file.size / SECTOR),
+      writable,
+      discard: writable && discard && config.file.discard !== undefined,
+    };
     if (config.file.size % SECTOR !== 0)
       host.log(
         `${config.file.path}: its last ${config.file.size % SECTOR} bytes are no whole sector; the guest does not see them`,
@@ -115,7 +153,16 @@ class VbdBackend implements SplitBackend {
       "multi-queue-max-queues": "1",
       "feature-flush-cache": "1",
       "feature-barrier": "1",
-      "feature-persistent": "0",
+      "feature-persistent": "1",
+      "feature-max-indirect-segments": String(MAX_INDIRECT_SEGMENTS),
+      ...(this.#limits.discard
+        ? {
+            "feature-discard": "1",
+            "discard-granularity": String(DISCARD_GRANULARITY),
+            "discard-alignment": "0",
+            "discard-secure": "0",
+          }
+        : {}),
     };
     for (const [key, value] of Object.entries(nodes)) backend.write(key, value);
   }
@@ -142,7 +189,8 @@ class VbdBackend implements SplitBackend {
       });
       const channel = this.#host.bindEvent(port, () => this.#poll());
       const slot = new DataView(new ArrayBuffer(layout.slotBytes));
-      this.#link = { layout, ring, pages, channel, mapped: new Set(), slot, complaints: 0 };
+      const grants = new Grants(this.#host, frontend.read("feature-persistent") === "1");
+      this.#link = { layout, ring, pages, channel, grants, slot, inFlight: 0, full: false, complaints: 0 };
     } catch (error) {
       pages.unmap();
       throw error;
@@ -172,19 +220,22 @@ class VbdBackend implements SplitBackend {
     this.#link = null;
     if (link === null) return;
     link.channel.close();
-    for (const pages of link.mapped) pages.unmap();
-    link.mapped.clear();
+    link.grants.close();
     link.pages.unmap();
   }
 
-  /** Takes all requests that there are. */
+  /** Takes the requests that there are, until enough data is under way. */
   #poll(): void {
     const link = this.#link;
     if (link === null) return;
     const slot = new Uint8Array(link.slot.buffer);
     try {
-      do while (link.ring.takeRequest(slot)) this.#take(link);
-      while (link.ring.finalCheck());
+      do {
+        while (link.inFlight < MOST_IN_FLIGHT && link.ring.takeRequest(slot)) this.#take(link);
+        // The answer that makes room again goes on from here.
+        link.full = link.inFlight >= MOST_IN_FLIGHT;
+        if (link.full) return;
+      } while (link.ring.finalCheck());
     } catch (error) {
       if (!(error instanceof RingError)) throw error;
       this.#host.log(`connection closed, wild ring: ${error.message}`);
@@ -194,65 +245,86 @@ class VbdBackend implements SplitBackend {
 
   #take(link: Link): void {
     const slot = new DataView(link.slot.buffer.slice(0));
-    const request = link.layout.parse(link.slot, this.#limits);
     const answer = (status: number): void => this.#answer(link, slot, status);
-    switch (request.kind) {
-      case "unsupported":
-        answer(BLKIF_RSP.EOPNOTSUPP);
-        return;
-      case "bad":
-        this.#complain(link, request.why);
-        answer(BLKIF_RSP.ERROR);
-        return;
-      case "flush":
-        this.#start(
-          () => this.#file.flush(),
-          (error) => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR),
-        );
-        return;
-      default:
-        this.#transfer(link, request, answer);
+    const refuse = (why: string): void => {
+      this.#complain(link, why);
+      answer(BLKIF_RSP.ERROR);
+    };
+    const finish = (error: Error | null): void => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
+    let request = link.layout.parse(link.slot, this.#limits);
+    try {
+      if (request.kind === "indirect")
+        request = link.layout.segmentsOf(request, listOf(link.grants, request.references), this.#limits);
+      switch (request.kind) {
+        case "unsupported":
+          answer(BLKIF_RSP.EOPNOTSUPP);
+          return;
+        case "bad":
+          refuse(request.why);
+          return;
+        case "flush":
+          this.#start(() => this.#flush(), finish);
+          return;
+        case "discard": {
+          const { offset, length } = request;
+          this.#start(async () => (length > 0 ? this.#file.discard!(offset, length) : undefined), finish);
+          return;
+        }
+        case "read":
+          this.#read(link, request, answer);
+          return;
+        default:
+          this.#write(link, request, finish);
+      }
+    } catch (error) {
+      if (!(error instanceof GrantError)) throw error;
+      refuse(error.message);
     }
   }
 
-  #transfer(link: Link, request: Extract<Request, { kind: "read" | "write" }>, answer: (status: number) => void): void {
-    const { segments, offset, length } = request;
-    let pages: MappedPages;
-    try {
-      pages = this.#host.mapGrants(
-        segments.map((segment) => segment.reference),
-        request.kind === "read" ? "rw" : "ro",
-      );
-    } catch (error) {
-      if (!(error instanceof GrantError)) throw error;
-      this.#complain(link, error.message);
-      answer(BLKIF_RSP.ERROR);
-      return;
-    }
+  #write(link: Link, { segments, offset, length, flush }: Transfer, finish: (error: Error | null) => void): void {
+    const frames = link.grants.hold(referencesOf(segments), "ro");
     const data = new Uint8Array(length);
-    if (request.kind === "write") {
-      gather(segments, pages, data);
-      pages.unmap();
-      this.#start(
-        async () => {
-          if (request.flush !== "none") await this.#file.flush();
-          await this.#file.write(offset, data);
-          if (request.flush === "both") await this.#file.flush();
-        },
-        (error) => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR),
-      );
-      return;
-    }
-    link.mapped.add(pages);
+    gather(segments, frames, data);
+    frames.release();
+    link.inFlight += length;
+    this.#start(
+      async () => {
+        if (flush !== "none") await this.#flush();
+        await this.#file.write(offset, data);
+        if (flush === "both") await this.#flush();
+      },
+      (error) => {
+        link.inFlight -= length;
+        finish(error);
+      },
+    );
+  }
+
+  #read(link: Link, { segments, offset, length }: Transfer, answer: (status: number) => void): void {
+    const frames = link.grants.hold(referencesOf(segments), "rw");
+    const data = new Uint8Array(length);
+    link.inFlight += length;
     this.#start(
       () => this.#file.read(offset, data),
       (error) => {
-        if (!link.mapped.delete(pages)) return;
-        if (error === null) scatter(segments, pages, data);
-        pages.unmap();
+        link.inFlight -= length;
+        if (!link.grants.open) return;
+        if (error === null) scatter(segments, frames, data);
+        frames.release();
         answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
       },
     );
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#flushFailed !== null) throw this.#flushFailed;
+    try {
+      await this.#file.flush();
+    } catch (error) {
+      this.#flushFailed = error instanceof Error ? error : new Error(String(error));
+      throw error;
+    }
   }
 
   /** Host work after all that was asked for before; `done` runs in virtual time, with the error if there was one. */
@@ -262,6 +334,7 @@ class VbdBackend implements SplitBackend {
     this.#host.io(running, LATENCY, (result) => {
       if (result instanceof Error) this.#host.log(`host I/O failed: ${result.message}`);
       done(result instanceof Error ? result : null);
+      if (this.#link?.full === true) this.#poll();
     });
   }
 
@@ -281,19 +354,32 @@ class VbdBackend implements SplitBackend {
   }
 }
 
-function gather(segments: readonly Segment[], pages: MappedPages, into: Uint8Array): void {
+function referencesOf(segments: readonly Segment[]): readonly number[] {
+  return segments.map((segment) => segment.reference);
+}
+
+/** A copy of the frames that hold an indirect request's segments: the guest may write them at any time. Throws GrantError. */
+function listOf(grants: Grants, references: readonly number[]): DataView {
+  const frames = grants.hold(references, "ro");
+  const list = new Uint8Array(references.length * FRAME_SIZE);
+  for (const [i, page] of frames.pages.entries()) list.set(page, i * FRAME_SIZE);
+  frames.release();
+  return new DataView(list.buffer);
+}
+
+function gather(segments: readonly Segment[], frames: Held, into: Uint8Array): void {
   let at = 0;
   for (const [i, { from, to }] of segments.entries()) {
-    into.set(pages.pages[i]!.subarray(from, to), at);
+    into.set(frames.pages[i]!.subarray(from, to), at);
     at += to - from;
   }
 }
 
-function scatter(segments: readonly Segment[], pages: MappedPages, data: Uint8Array): void {
+function scatter(segments: readonly Segment[], frames: Held, data: Uint8Array): void {
   let at = 0;
   for (const [i, { from, to }] of segments.entries()) {
-    pages.pages[i]!.set(data.subarray(at, at + to - from), from);
-    pages.wrote(i, from, to);
+    frames.pages[i]!.set(data.subarray(at, at + to - from), from);
+    frames.wrote(i, from, to);
     at += to - from;
   }
 }

@@ -14,7 +14,7 @@ import {
   ExitCode,
 } from "../../core/arch/arch-backend.ts";
 import type { GuestAbi } from "../../core/arch/guest-abi.ts";
-import type { HostFile, HostServices, Terminal } from "../../core/device/device-type.ts";
+import type { HostFile, HostServices, NewFile, Terminal } from "../../core/device/device-type.ts";
 import type { Domain } from "../../core/domain/domain.ts";
 import type { Vcpu } from "../../core/domain/vcpu.ts";
 import { ConfigError } from "../../core/errors.ts";
@@ -126,6 +126,10 @@ export class MemoryFile implements HostFile {
   async flush(): Promise<void> {
     await this.#begin("flush");
   }
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#begin(`discard ${offset} ${length}`);
+    this.bytes.fill(0, offset, offset + length);
+  }
   async close(): Promise<void> {
     this.closed = true;
   }
@@ -139,8 +143,12 @@ export class MemoryHost implements HostServices {
   /** Gate of files opened from now on. */
   gate: (operation: string) => Promise<void> = async () => {};
 
-  async openFile(path: string, mode: "r" | "rw"): Promise<HostFile> {
-    const bytes = this.files.get(path);
+  async openFile(path: string, mode: "r" | "rw", create?: NewFile): Promise<HostFile> {
+    let bytes = create?.temporary === true ? new Uint8Array(create.size) : this.files.get(path);
+    if (bytes === undefined && create !== undefined) {
+      bytes = new Uint8Array(create.size);
+      this.files.set(path, bytes);
+    }
     if (bytes === undefined) throw new ConfigError(`File ${path}: there is no such file.`);
     const file = new MemoryFile(path, bytes, mode === "rw");
     file.gate = this.gate;

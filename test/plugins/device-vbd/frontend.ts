@@ -1,5 +1,14 @@
 /** A guest's side of a block device, scripted: one ring, a frame of its own for every part of a request. */
-import { type Abi, BLKIF_OP, blkif_request, blkif_response, blkif_sring } from "../../../core/abi/index.ts";
+import {
+  type Abi,
+  BLKIF_OP,
+  blkif_request,
+  blkif_request_discard,
+  blkif_request_indirect,
+  blkif_request_segment,
+  blkif_response,
+  blkif_sring,
+} from "../../../core/abi/index.ts";
 import { FrontRing } from "../../../core/device/ring.ts";
 import type { ScriptedGuest } from "../../support/scripted-frontend.ts";
 
@@ -9,7 +18,18 @@ export interface RawRequest {
   readonly sector?: number;
   /** nr_segments, if it is not the number of segments. */
   readonly count?: number;
-  readonly segments: readonly { readonly reference: number; readonly first: number; readonly last: number }[];
+  readonly segments: readonly RawSegment[];
+}
+
+export interface RawSegment {
+  readonly reference: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** An indirect request; the list of segments is in frames of its own unless `references` says otherwise. */
+export interface RawIndirect extends RawRequest {
+  readonly references?: readonly number[];
 }
 
 /** A response. */
@@ -67,8 +87,56 @@ export class BlkFrontend {
       fields["seg.first_sect"].set(slot, 0, segment.first, i);
       fields["seg.last_sect"].set(slot, 0, segment.last, i);
     }
-    if (!this.#ring.putRequest(new Uint8Array(slot.buffer))) throw new Error("the ring is full");
+    this.slot(new Uint8Array(slot.buffer));
+    return id;
+  }
+
+  /** Puts the bytes of a slot as they are. */
+  slot(bytes: Uint8Array): void {
+    if (!this.#ring.putRequest(bytes)) throw new Error("the ring is full");
     if (this.#ring.pushRequests()) this.guest.send(this.port);
+  }
+
+  /** Requests that can still be put. */
+  get free(): number {
+    return this.#ring.free;
+  }
+
+  /** Puts an indirect request; its id, and the frame of its list. */
+  indirect(request: RawIndirect): { readonly id: number; readonly list: number } {
+    const id = this.#nextId++;
+    const { fields, size } = blkif_request_indirect.at(this.abi);
+    const listed = blkif_request_segment.at(this.abi);
+    const list = this.guest.frame();
+    const view = this.guest.view(list);
+    for (const [i, segment] of request.segments.entries()) {
+      if ((i + 1) * listed.size > 4096) break;
+      listed.fields["gref"].set(view, i * listed.size, segment.reference);
+      listed.fields["first_sect"].set(view, i * listed.size, segment.first);
+      listed.fields["last_sect"].set(view, i * listed.size, segment.last);
+    }
+    const slot = new DataView(new ArrayBuffer(size));
+    fields.operation.set(slot, 0, BLKIF_OP.INDIRECT);
+    fields.indirect_op.set(slot, 0, request.operation);
+    fields.nr_segments.set(slot, 0, request.count ?? request.segments.length);
+    fields.id.setNumber(slot, 0, id);
+    fields.sector_number.setNumber(slot, 0, request.sector ?? 0);
+    const references = request.references ?? [this.guest.grant(list)];
+    for (const [i, reference] of references.entries()) fields.indirect_grefs.set(slot, 0, reference, i);
+    this.slot(new Uint8Array(slot.buffer));
+    return { id, list };
+  }
+
+  discard(sector: number, sectors: number, flag = 0): number {
+    const id = this.#nextId++;
+    const { fields, size } = blkif_request_discard.at(this.abi);
+    const slot = new DataView(new ArrayBuffer(size));
+    fields.operation.set(slot, 0, BLKIF_OP.DISCARD);
+    fields.flag.set(slot, 0, flag);
+    fields.id.setNumber(slot, 0, id);
+    fields.sector_number.setNumber(slot, 0, sector);
+    fields.nr_sectors.setNumber(slot, 0, sectors);
+    this.slot(new Uint8Array(slot.buffer));
     return id;
   }
 

@@ -23,7 +23,15 @@ describe("disk specs", () => {
       { target: "cd.iso", vdev: "hdc", number: 5632, cdrom: true, writable: false },
     ],
   ])("%s", (spec, expected) => {
-    expect(parseDiskSpec(spec)).toEqual(expected);
+    expect(parseDiskSpec(spec)).toEqual({ overlay: null, discard: true, ...expected });
+  });
+
+  test.each([
+    ["disk.img,raw,xvda,w,cow=temp", { overlay: "temporary", discard: true }],
+    ["disk.img,raw,xvda,w,cow=changes.cow,no-discard", { overlay: { file: "changes.cow" }, discard: false }],
+    ["vdev=xvda,overlay=/a b/c.cow,target=disk.img", { overlay: { file: "/a b/c.cow" }, discard: true }],
+  ])("%s", (spec, expected) => {
+    expect(parseDiskSpec(spec)).toEqual({ target: "disk.img", ...xvda, writable: true, ...expected });
   });
 
   test("errors", () => {
@@ -43,6 +51,9 @@ describe("disk specs", () => {
       "disk.img,raw,xvda,w,script=block-iscsi",
       "disk.img,raw,xvda,w,speed=9",
       "cd.iso,raw,hdc:cdrom,w",
+      "disk.img,raw,xvda,r,cow=temp",
+      "disk.img,raw,xvda,w,cow=",
+      "disk.img,raw,xvda,w,cow=a,overlay=b",
     ].map((spec) => {
       try {
         return JSON.stringify(parseDiskSpec(spec));
@@ -65,8 +76,11 @@ describe("disk specs", () => {
         "Disk 'disk.img,raw,xvda,vdev=xvdb': it gives vdev twice.",
         "Disk 'nbd:host:10809,raw,xvda,w': its kind of target is not supported; give the path of a raw image.",
         "Disk 'disk.img,raw,xvda,w,script=block-iscsi': 'script' is not supported; backends run inside the hypervisor.",
-        "Disk 'disk.img,raw,xvda,w,speed=9': there is no parameter 'speed'; there are format, vdev, access, devtype, target.",
+        "Disk 'disk.img,raw,xvda,w,speed=9': there is no parameter 'speed'; there are format, vdev, access, devtype, cow, target.",
         "Disk 'cd.iso,raw,hdc:cdrom,w': a CD-ROM is read-only; give the access r.",
+        "Disk 'disk.img,raw,xvda,r,cow=temp': cow is for a disk that is written; give the access w, or leave cow out.",
+        "Disk 'disk.img,raw,xvda,w,cow=': cow names no file; use cow=FILE or cow=temp.",
+        "Disk 'disk.img,raw,xvda,w,cow=a,overlay=b': it gives cow twice.",
       ]
     `);
   });
