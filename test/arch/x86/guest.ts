@@ -104,7 +104,7 @@ export class BareGuest {
     vcpu.setRip(CODE, 0);
     this.loadFx(test.fx);
     let exit = 0;
-    for (let used = 0; exit === 0 && used < 1000; used += slice) exit = machine.run(vcpu, slice);
+    for (let used = 0; exit === 0 && used < 1000; used += slice) exit = machine.run(vcpu, Math.min(slice, 1000 - used));
     const fault = exit === X86_EXIT_EXCEPTION;
     const vector = fault ? vcpu.exceptionVector : -1;
     const gpr = new BigUint64Array(16);
