@@ -63,8 +63,13 @@ async function said(...argv: string[]): Promise<string> {
   return `${code}: ${clean(text)}`;
 }
 
+/** Without what differs by place, and lists that every new plugin makes longer. */
 function clean(text: string): string {
-  return text.replaceAll(`${folder}/`, "").replaceAll(PROJECT, "PROJECT").trim();
+  return text
+    .replace(/(the images are|there are:|the keys are) [^;]*\.$/m, "$1 ...")
+    .replaceAll(`${folder}/`, "")
+    .replaceAll(PROJECT, "PROJECT")
+    .trim();
 }
 
 async function all(lines: readonly (readonly string[])[]): Promise<string[]> {
@@ -122,11 +127,11 @@ describe("one clear sentence, exit code 1", () => {
         "1: hookvisor: Option --cpu-mhz: it must be above 0, got '-3'.",
         "1: hookvisor: Option '--max-time <time>' argument 'soon' is wrong: it must be a duration such as 64s, 500ms or 2m.",
         "1: hookvisor: Option '--timeout <time>' argument '-1s' is wrong: it must be a duration such as 64s, 500ms or 2m.",
-        "1: hookvisor: No plugin provides scheduler 'best'; there are: credit, round-robin.",
-        "1: hookvisor: No plugin provides architecture 'hvm9'; there are: pv.",
+        "1: hookvisor: No plugin provides scheduler 'best'; there are: ...",
+        "1: hookvisor: No plugin provides architecture 'hvm9'; there are: ...",
         "1: hookvisor: --name: 'name' must be 1 to 64 characters without blanks, ':' or slashes, got "a b".",
-        "1: hookvisor: 'nothing-like-this' is no file and no image; the images are blk, blk-2007, busy, busy-2007, clock, clock-2007, events, events-2007, grant-map, grant-map-2007, grant-offer, grant-offer-2007, hello, hello-2007, hostile-evt-gnt, hostile-mm, hostile-rings, smp, xenstore, xenstore-2007.",
-        "1: hookvisor: colour=red: there is no key 'colour'; the keys are builder, cmdline, cpu_weight, cpus, disk, extra, kernel, maxmem, maxvcpus, memory, name, on_crash, on_poweroff, on_reboot, ramdisk, root, type, uuid, vcpus.",
+        "1: hookvisor: 'nothing-like-this' is no file and no image; the images are ...",
+        "1: hookvisor: colour=red: there is no key 'colour'; the keys are ...",
         "1: hookvisor: memroy=3: there is no key 'memroy'; perhaps memory.",
         "1: hookvisor: other:memory=3: there is no domain 'other'; there are hello.",
         "1: hookvisor: vcpus=:1:1: this '[' is never closed; a ']' is missing.",
@@ -270,7 +275,7 @@ describe("one clear sentence, exit code 1", () => {
     ).toMatchInlineSnapshot(`
       [
         "1: hookvisor: Config missing.config.json: there is no such file.",
-        "1: hookvisor: Config unknown.config.json: there is no key 'plugin'; the keys are plugins, scheduler, pcpus, cpuMhz, machineMemory, seed.",
+        "1: hookvisor: Config unknown.config.json: there is no key 'plugin'; the keys are ...",
         "1: hookvisor: Config kind.config.yaml: 'pcpus' must be a number.",
         "1: hookvisor: Config broken.config.json cannot be read: Expected property name or '}' in JSON at position 1 (line 1 column 2).",
       ]
