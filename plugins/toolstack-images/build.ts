@@ -148,10 +148,15 @@ async function givenDebs(recipe: ImageRecipe, paths: readonly string[]): Promise
 
 async function holds(deb: string, test: (entry: DebEntry) => boolean): Promise<boolean> {
   let found = false;
-  await walkDeb(deb, (entry) => {
-    if (entry.type === "file" && test(entry)) found = true;
-    return found ? "stop" : null;
-  });
+  try {
+    await walkDeb(deb, (entry) => {
+      if (entry.type === "file" && test(entry)) found = true;
+      return found ? "stop" : null;
+    });
+  } catch (error) {
+    if (!(error instanceof DebianError)) throw error;
+    throw new ConfigError(`Package ${deb} cannot be used: ${error.message.replace(/^.*?: /, "")}`, { cause: error });
+  }
   return found;
 }
 
@@ -159,10 +164,10 @@ async function holds(deb: string, test: (entry: DebEntry) => boolean): Promise<b
 function explained(error: unknown, recipe: ImageRecipe): unknown {
   if (!(error instanceof DebianError)) return error;
   const { name, kernel, ramdisk } = recipe;
-  const wanted = [kernel.dependency ?? kernel.package, ...(ramdisk?.packages ?? [])];
+  const wanted = [kernel.dependency ?? kernel.package, ...(ramdisk?.packages ?? [])].map((one) => `${one}_*.deb`);
   const instead =
-    `download ${wanted.map((one) => `${one}_*.deb`).join(" and ")} of Debian ${recipe.suite} (${recipe.arch}) elsewhere and give them (hookvisor images pull ${name}` +
-    `${wanted.map((one) => ` --deb ${one}_*.deb`).join("")}), or boot files of your own (hookvisor run --kernel FILE${ramdisk === null ? "" : " --ramdisk FILE"})`;
+    `give its packages of Debian ${recipe.suite} ${recipe.arch} (hookvisor images pull ${name} --deb ${wanted.join(" ")}), ` +
+    `or boot files of your own (hookvisor run --kernel FILE${ramdisk === null ? "" : " --ramdisk FILE"})`;
   switch (error.code) {
     case "no-apt":
       return new ConfigError(`There is no APT on this machine to make the image ${name} with: ${instead}.`, {
