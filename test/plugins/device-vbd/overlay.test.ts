@@ -102,7 +102,7 @@ describe("the overlay", () => {
 
   test("what was flushed is there whenever the host dies, and every sector is one that was written or the base's", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 30 }), fc.nat(60), fc.nat(), async (steps, at, seed) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), fc.nat(25), fc.nat(), async (steps, at, seed) => {
         const image = base();
         const file = new VolatileFile(overlaySize(SIZE));
         let left = at;
@@ -136,7 +136,7 @@ describe("the overlay", () => {
         const after = await readAll(await OverlayFile.open(image, survived));
         for (const [i, held] of may.entries()) expect(held).toContain(after.slice(i * 512, (i + 1) * 512).join());
       }),
-      { numRuns: 80 },
+      { numRuns: 300 },
     );
   });
 
