@@ -14,6 +14,7 @@ const OPTION = Object.freeze({
   mask: 1,
   router: 3,
   dns: 6,
+  hostName: 12,
   domain: 15,
   mtu: 26,
   broadcast: 28,
@@ -37,6 +38,8 @@ export interface DhcpServer {
   readonly mtu: number;
   /** The address of a station; null: none is left. */
   addressOf(mac: number): number | null;
+  /** The name of a station's host; null: it has none that is a host name. */
+  hostOf(mac: number): string | null;
   /** A client found its address in use. */
   declined(mac: number, address: number): void;
 }
@@ -107,12 +110,15 @@ function answer(request: Uint8Array, server: DhcpServer, type: number, address: 
     [OPTION.server, number(server.address)],
   ];
   if (address !== null) options.push([OPTION.leaseTime, number(LEASE_SECONDS)]);
+  const text = (value: string): number[] => [...value].map((c) => c.charCodeAt(0));
+  const host = server.hostOf(readMac(request, 28));
+  if (type !== MESSAGE.nak && host !== null) options.push([OPTION.hostName, text(host)]);
   if (type !== MESSAGE.nak)
     options.push(
       [OPTION.mask, number(server.mask)],
       [OPTION.router, number(server.address)],
       [OPTION.dns, number(server.address)],
-      [OPTION.domain, [...server.domain].map((c) => c.charCodeAt(0))],
+      [OPTION.domain, text(server.domain)],
       [OPTION.broadcast, number(server.broadcast)],
       [OPTION.mtu, [server.mtu >> 8, server.mtu & 255]],
     );

@@ -45,6 +45,8 @@ const GATEWAY_OUI = 0x0200_0000_0000;
 const ICMP = Object.freeze({ echoReply: 0, unreachable: 3, echo: 8 });
 const UNREACHABLE = Object.freeze({ network: 0, host: 1, protocol: 2, port: 3 });
 const DEFAULT_MTU = 1500;
+/** Names of domains that are host names, too (RFC 1123). */
+const HOST_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
 
 export class Gateway implements Endpoint {
   readonly name: string;
@@ -155,6 +157,10 @@ export class Gateway implements Endpoint {
       domain: DOMAIN,
       mtu: Math.min(from.endpoint.mtu, DEFAULT_MTU),
       addressOf: (mac) => this.leases.request(mac, from)?.address ?? null,
+      hostOf: (mac) => {
+        const owner = this.leases.of(mac)?.owner ?? null;
+        return owner !== null && HOST_NAME.test(owner) ? owner : null;
+      },
       declined: (mac, address) => this.leases.decline(mac, address, from),
     };
     const answer = answerDhcp(data, server);

@@ -181,6 +181,19 @@ describe("a hostile other side", () => {
     );
   });
 
+  it("asks to be notified of several requests at once", () => {
+    const shared = memory(1, 12);
+    const front = new FrontRing(shared);
+    const back = new BackRing(shared);
+    const slot = new Uint8Array(12);
+    expect(back.finalCheck(3)).toBe(false);
+    for (let n = 1; n <= 3; n++) {
+      front.putRequest(slot);
+      expect(front.pushRequests()).toBe(n === 3);
+    }
+    expect(back.finalCheck(3)).toBe(true);
+  });
+
   it("indices wrap at 2^32", () => {
     const shared = memory(1, 12);
     new FrontRing(shared);

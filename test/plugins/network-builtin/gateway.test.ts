@@ -157,6 +157,7 @@ describe("DHCP", () => {
     expect(offer.options.get(3)).toEqual([10, 0, 0, 1]);
     expect(offer.options.get(6)).toEqual([10, 0, 0, 1]);
     expect(String.fromCharCode(...offer.options.get(15)!)).toBe("hookvisor.internal");
+    expect(String.fromCharCode(...offer.options.get(12)!)).toBe("alpha");
     expect(offer.options.get(26)).toEqual([5, 220]);
     expect(offer.packet.source).toBe(gateway.ip);
     const chosen = dhcpFrame(MAC, REQUEST, [
