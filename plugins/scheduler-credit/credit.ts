@@ -268,7 +268,7 @@ export class CreditScheduler implements Scheduler {
   // ---- ticks and accounting --------------------------------------------------------------------
 
   get #tickPeriod(): Nanoseconds {
-    return this.#slice / TICKS_PER_SLICE;
+    return Math.floor(this.#slice / TICKS_PER_SLICE);
   }
 
   #startTick(queue: Runqueue, now: Nanoseconds): void {
