@@ -32,6 +32,7 @@ const KERNELS: Readonly<Record<string, { readonly page?: true; readonly old?: tr
   xenstore: { old: true },
   blk: { old: true },
   smp: { page: true },
+  "disk-log": {},
   "hostile-evt-gnt": {},
   "hostile-mm": {},
   "hostile-rings": {},
