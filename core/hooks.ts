@@ -6,7 +6,7 @@
  * sealed and a late tap is an error; an untapped tracing hook costs about a nanosecond.
  */
 import { AsyncSeriesHook, HookMap, SyncBailHook, SyncHook } from "tapable";
-import type { ArchBackend, ArchHost } from "./arch/arch-backend.ts";
+import type { ArchBackend, ArchHost } from "./architecture/arch-backend.ts";
 import type { DeviceType } from "./device/device-type.ts";
 import type { Domain, ShutdownReason } from "./domain/domain.ts";
 import type { RunState, Vcpu } from "./domain/vcpu.ts";

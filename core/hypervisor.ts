@@ -7,9 +7,9 @@
  */
 import { errnoName } from "./abi/errno.ts";
 import { DOMID } from "./abi/xen.ts";
-import type { ArchBackend, DomainImage } from "./arch/arch-backend.ts";
-import { createArchHost } from "./arch/arch-host.ts";
-import type { GuestAbi } from "./arch/guest-abi.ts";
+import type { ArchBackend, DomainImage } from "./architecture/arch-backend.ts";
+import { createArchHost } from "./architecture/arch-host.ts";
+import type { GuestAbi } from "./architecture/guest-abi.ts";
 import type { HostServices } from "./device/device-type.ts";
 import { DeviceManager } from "./device/manager.ts";
 import { Domain, type ShutdownAction, ShutdownReason } from "./domain/domain.ts";

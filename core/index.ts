@@ -3,8 +3,8 @@
  */
 export * as xen from "./abi/index.ts";
 export * from "./abi/struct.ts";
-export * from "./arch/arch-backend.ts";
-export type { GuestAbi } from "./arch/guest-abi.ts";
+export * from "./architecture/arch-backend.ts";
+export type { GuestAbi } from "./architecture/guest-abi.ts";
 export { Bus } from "./device/bus.ts";
 export * from "./device/device-type.ts";
 export { BackRing, FrontRing, RingError } from "./device/ring.ts";

@@ -5,7 +5,7 @@
  * devices); an access that no device claims reads all ones and writes nothing, as on a PC; an access that straddles
  * the end of a region reaches the devices byte by byte.
  */
-import type { Exit } from "../arch/arch-backend.ts";
+import type { Exit } from "../architecture/arch-backend.ts";
 import { ConfigError } from "../errors.ts";
 import type { EmulatedDevice } from "./device-type.ts";
 

@@ -5,7 +5,7 @@
  * that throws closes that device and no other, and is reported through `pluginFault`; a detached device holds no mapping,
  * no port and no watch: what it forgot to release is released for it.
  */
-import type { Exit } from "../arch/arch-backend.ts";
+import type { Exit } from "../architecture/arch-backend.ts";
 import type { Domain } from "../domain/domain.ts";
 import { guestOwned, guestReadable } from "../domain/publish.ts";
 import { ConfigError } from "../errors.ts";

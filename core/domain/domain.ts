@@ -4,8 +4,8 @@
  * Invariants: a domain id is never reused in a run; a domain is `dying` from the moment of its destruction until its last
  * frame's last reference goes, and nobody may map, copy or bind with it any more; shutdownReason is set once.
  */
-import type { ArchBackend } from "../arch/arch-backend.ts";
-import type { GuestAbi } from "../arch/guest-abi.ts";
+import type { ArchBackend } from "../architecture/arch-backend.ts";
+import type { GuestAbi } from "../architecture/guest-abi.ts";
 import type { EventChannels } from "../event/event-channels.ts";
 import type { GrantTable } from "../grant/grant-table.ts";
 import type { Mfn } from "../machine/frames.ts";

@@ -8,7 +8,7 @@
  * `frames.wrote`; a vCPU without a vcpu_info (number >= legacyVcpus, none registered) has infoAddress -1 and takes no events.
  */
 import { arch_shared_info, defineSharedInfo, isI386, vcpu_info } from "../abi/index.ts";
-import type { GuestAbi } from "../arch/guest-abi.ts";
+import type { GuestAbi } from "../architecture/guest-abi.ts";
 import { FRAME_SHIFT, FRAME_SIZE, type Frames, FrameType, type Mfn } from "../machine/frames.ts";
 import type { Nanoseconds } from "../machine/timers.ts";
 import type { Domain } from "./domain.ts";

@@ -5,7 +5,7 @@
  * aside (`enter`/`leave`), so that nothing recurses on shared state.
  * Invariants: read() gives a view of a scratch buffer that the next read overwrites; nothing here throws for what a guest handed over.
  */
-import type { GuestAbi } from "../arch/guest-abi.ts";
+import type { GuestAbi } from "../architecture/guest-abi.ts";
 import type { Domain } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import type { Machine } from "../machine/machine.ts";

@@ -6,7 +6,7 @@
  * Invariants: a handler never throws for what a guest handed over; a number without a handler answers -ENOSYS.
  */
 import { ERRNO } from "../abi/index.ts";
-import type { GuestAbi } from "../arch/guest-abi.ts";
+import type { GuestAbi } from "../architecture/guest-abi.ts";
 import type { Domain } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import type { Nanoseconds } from "../machine/timers.ts";

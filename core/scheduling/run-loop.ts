@@ -7,7 +7,7 @@
  * Invariants: nothing is awaited between a guest exit and the next guest entry; no pCPU passes a timer that has not fired;
  * equal inputs give equal steps, whatever the host's speed; while a hold is pending virtual time stands still.
  */
-import { createExit, type Exit, ExitCode } from "../arch/arch-backend.ts";
+import { createExit, type Exit, ExitCode } from "../architecture/arch-backend.ts";
 import { PauseFlag, type Vcpu } from "../domain/vcpu.ts";
 import type { Hypercalls } from "../hypercall/dispatcher.ts";
 import { Result } from "../hypercall/table.ts";

@@ -7,8 +7,8 @@
  */
 import fc from "fast-check";
 import * as xen from "../../core/abi/index.ts";
-import type { ArchBackend } from "../../core/arch/arch-backend.ts";
-import { createExit, ExitCode } from "../../core/arch/arch-backend.ts";
+import type { ArchBackend } from "../../core/architecture/arch-backend.ts";
+import { createExit, ExitCode } from "../../core/architecture/arch-backend.ts";
 import type { Domain } from "../../core/domain/domain.ts";
 import { ConfigError, HookvisorError, ImageError } from "../../core/errors.ts";
 import type { PluginFault } from "../../core/hooks.ts";

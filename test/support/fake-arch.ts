@@ -7,8 +7,8 @@
  * as they are continued.
  */
 import { ERRNO, GNTMAP, GNTST } from "../../core/abi/index.ts";
-import type { ArchBackend, BuildResult, DomainImage, Exit } from "../../core/arch/arch-backend.ts";
-import type { GuestAbi } from "../../core/arch/guest-abi.ts";
+import type { ArchBackend, BuildResult, DomainImage, Exit } from "../../core/architecture/arch-backend.ts";
+import type { GuestAbi } from "../../core/architecture/guest-abi.ts";
 import { Domain } from "../../core/domain/domain.ts";
 import { SharedInfo } from "../../core/domain/shared-info.ts";
 import { VcpuTimers } from "../../core/domain/time.ts";

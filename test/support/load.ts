@@ -2,8 +2,8 @@
  * A machine under synthetic load: the real Machine, Scheduling and RunLoop, with domains whose "guest" is a behaviour.
  * It is what schedulers are tested on without any guest code.
  */
-import type { ArchBackend, Exit } from "../../core/arch/arch-backend.ts";
-import { ExitCode } from "../../core/arch/arch-backend.ts";
+import type { ArchBackend, Exit } from "../../core/architecture/arch-backend.ts";
+import { ExitCode } from "../../core/architecture/arch-backend.ts";
 import { Domain } from "../../core/domain/domain.ts";
 import { PauseFlag, RunState, Vcpu } from "../../core/domain/vcpu.ts";
 import type { Hypercalls } from "../../core/hypercall/dispatcher.ts";

@@ -12,8 +12,8 @@ import {
   type DomainImage,
   type Exit,
   ExitCode,
-} from "../../core/arch/arch-backend.ts";
-import type { GuestAbi } from "../../core/arch/guest-abi.ts";
+} from "../../core/architecture/arch-backend.ts";
+import type { GuestAbi } from "../../core/architecture/guest-abi.ts";
 import type { HostFile, HostServices, NewFile, Terminal } from "../../core/device/device-type.ts";
 import type { Domain } from "../../core/domain/domain.ts";
 import type { Vcpu } from "../../core/domain/vcpu.ts";

@@ -13,6 +13,7 @@ import {
 } from "../../../arch/translate/index.ts";
 import { EXEC, READ, SPECIAL, ToyMachine, WRITE } from "./machine.ts";
 import {
+  ADCF,
   ADD,
   ADDF,
   ADDI,
@@ -101,6 +102,15 @@ describe.each(["interpreter", "oracle"] as const)("engine, tier %s", (tier) => {
     }
     expect(sliced.vcpu.retired).toBe(whole.vcpu.retired);
     for (let i = 0; i < 8; i++) expect(sliced.r(i)).toBe(new DataView(end.buffer).getUint32(reg(i), true));
+  });
+
+  it("keeps the flag that an op reads whose own flag dies", () => {
+    const m = machine();
+    // The second sum is replaced by its twin, as the third sets the flag anew; the twin reads what the first has set.
+    m.put(0, toy(LDI, 1, 0, 5), toy(ADDF, 2, 1, 1), toy(ADCF, 3, 1, 1), toy(ADDF, 4, 1, 3), toy(HLT));
+    expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
+    expect([m.r(2), m.r(3), m.r(4)]).toEqual([10, 20, 25]);
+    expect(m.vcpu.get(toyLayout.at.flag)).toBe(25);
   });
 
   it("faults at the exact instruction, before it changes anything", () => {

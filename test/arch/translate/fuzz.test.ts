@@ -7,6 +7,7 @@ import { describe, expect, it } from "vitest";
 import { EXIT_BUDGET, EXIT_FAULT } from "../../../arch/translate/index.ts";
 import { EXEC, READ, ToyMachine, WRITE } from "./machine.ts";
 import {
+  ADCF,
   ADD,
   ADDF,
   ADDI,
@@ -33,6 +34,7 @@ const op = fc.constantFrom(
   ADD,
   ADDF,
   ADDF,
+  ADCF,
   STF,
   ADDI,
   ADDF,

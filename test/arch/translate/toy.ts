@@ -58,6 +58,31 @@ export const toyOps: readonly OpSpec[] = [
       o.set(o.d, 64, r);
     },
   }),
+  // Adds the flag in, and sets it; its plain twin still reads it.
+  defineOp({
+    name: "toy.adcf",
+    flags: "update",
+    plain: "toy.adc",
+    emit: (c) => {
+      const r = c.i64(0);
+      return c.seq(
+        r.set(i64.add(i64.add(c.a.i64, c.b.i64), c.cell("flag").i64)),
+        c.cell("flag").set64(r.get),
+        c.d.set64(r.get),
+      );
+    },
+    evaluate: (o) => {
+      const r = o.get(o.a, 64) + o.get(o.b, 64) + o.get(o.at("flag"), 64);
+      o.set(o.at("flag"), 64, r);
+      o.set(o.d, 64, r);
+    },
+  }),
+  defineOp({
+    name: "toy.adc",
+    flags: "read",
+    emit: (c) => c.d.set64(i64.add(i64.add(c.a.i64, c.b.i64), c.cell("flag").i64)),
+    evaluate: (o) => o.set(o.d, 64, o.get(o.a, 64) + o.get(o.b, 64) + o.get(o.at("flag"), 64)),
+  }),
   defineOp({
     name: "toy.getf",
     flags: "read",
@@ -86,6 +111,8 @@ export const LDI = 16;
 export const HELP = 17;
 /** Stores d at [a], then sets the flag (and d) to d + b. */
 export const STF = 18;
+/** d = a + b + flag, which it sets to d. */
+export const ADCF = 19;
 export const LONG = 0x80;
 
 /** Encodes an instruction. */
@@ -99,6 +126,7 @@ function lifter(ops: OpSet): (source: LiftSource, builder: BlockBuilder) => numb
     add: id("add64"),
     addi: id("add64i"),
     addf: id("toy.addf"),
+    adcf: id("toy.adcf"),
     getf: id("toy.getf"),
     ld: id("ld64"),
     st: id("st64"),
@@ -153,6 +181,9 @@ function lifter(ops: OpSet): (source: LiftSource, builder: BlockBuilder) => numb
           break;
         case ADDF:
           builder.emit(n.addf, d, a, b);
+          break;
+        case ADCF:
+          builder.emit(n.adcf, d, a, b);
           break;
         case GETF:
           builder.emit(n.getf, d);

@@ -1,7 +1,7 @@
 /** The toy port passes the conformance kit that every port runs. */
 import { describe, expect, test } from "vitest";
-import type { ArchHost } from "../../../core/arch/arch-backend.ts";
-import type { GuestAbi } from "../../../core/arch/guest-abi.ts";
+import type { ArchHost } from "../../../core/architecture/arch-backend.ts";
+import type { GuestAbi } from "../../../core/architecture/guest-abi.ts";
 import type { Domain } from "../../../core/domain/domain.ts";
 import { definePlugin, type Plugin } from "../../../core/plugin.ts";
 import { type ArchUnderTest, archSuite } from "../arch.ts";

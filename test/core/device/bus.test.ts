@@ -1,6 +1,6 @@
 /** The I/O bus of a domain: regions, straddling accesses, what nobody claims, devices that throw. */
 import { describe, expect, test } from "vitest";
-import { createExit, type Exit } from "../../../core/arch/arch-backend.ts";
+import { createExit, type Exit } from "../../../core/architecture/arch-backend.ts";
 import { Bus } from "../../../core/device/bus.ts";
 import type { EmulatedDevice } from "../../../core/device/device-type.ts";
 

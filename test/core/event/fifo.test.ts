@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ERRNO, EVTCHN_FIFO, VIRQ } from "../../../core/abi/index.ts";
-import type { GuestAbi } from "../../../core/arch/guest-abi.ts";
+import type { GuestAbi } from "../../../core/architecture/guest-abi.ts";
 import { PauseFlag } from "../../../core/domain/vcpu.ts";
 import { FRAME_SIZE } from "../../../core/machine/frames.ts";
 import { FAKE_ABIS, makeWorld, type World } from "../../support/fake-arch.ts";

@@ -1,7 +1,9 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 /** The long suite: repeats, kills, fuzzing and userland suites; run before a claim is made. */
 export default defineConfig({
+  root: fileURLToPath(new URL("..", import.meta.url)),
   resolve: { conditions: ["hookvisor-source"] },
   ssr: { resolve: { conditions: ["hookvisor-source"] } },
   test: {
