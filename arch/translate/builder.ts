@@ -297,6 +297,8 @@ export class Builder implements BlockBuilder {
         const plain = op.plainId < 0 ? this.#nop : op.plainId;
         if (plain === this.#nop) this.#nops = true;
         this.words[at] = (word & 0xffff0000) | plain;
+        // The twin sets no flags, but may read them (an addition with carry).
+        if (this.#op(plain).flags !== "none") live = true;
       } else if (op.flags === "set") {
         live = false;
       } else if (op.flags !== "none") {

@@ -227,7 +227,7 @@ export interface OpSpec {
   readonly flags?: FlagUse;
   /**
    * For "set" and "update" ops: the name of the op that does the same without the flags, same operands, or "drop"
-   * where nothing else remains. The block builder puts it in where the flags die unread.
+   * where nothing else remains. The block builder puts it in where the flags die unread. It may read flags itself.
    */
   readonly plain?: string;
   /** The op has 32 bytes. */
@@ -280,6 +280,8 @@ export class OpSet {
     for (const op of this.list) {
       if (op.plain === undefined || op.plain === "drop") continue;
       const plain = this.get(op.plain);
+      if (plain.flags === "set" || plain.flags === "update")
+        throw new Error(`IR operation ${op.name}: its twin ${op.plain} sets flags`);
       if (plain.bytes !== op.bytes) throw new Error(`IR operation ${op.name}: its twin ${op.plain} has another size`);
       op.plainId = plain.id;
     }

@@ -128,6 +128,7 @@ for (const w of WIDTHS) {
       ops.push({
         name: `x.${name}${w}${i}`,
         flags: "update",
+        plain: `x.${name}${w}${i}.n`,
         emit(c) {
           const x = c.i64(0);
           const y = c.i64(1);
@@ -152,6 +153,13 @@ for (const w of WIDTHS) {
           oput(o, w, r);
           oflags(o, (carry ? withCarry : base) | l, S(w, name === "adc" ? r : a), S(w, b));
         },
+      });
+      // the twin for where its flags die unread: it still reads CF
+      ops.push({
+        name: `x.${name}${w}${i}.n`,
+        flags: "read",
+        emit: (c) => put(c, w, f(f(first(c, w), second(c, w, imm)), i64.extu(emitCarry(c)))),
+        evaluate: (o) => oput(o, w, oa(o, w) + sign * (ob(o, w, imm) + BigInt(oracleFlags(o) & 1))),
       });
     }
     // imul of two operands: CF = OF = the product does not fit
