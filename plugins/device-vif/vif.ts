@@ -180,13 +180,16 @@ class VifBackend implements SplitBackend, Endpoint {
   #features(): ReceiveFeatures {
     const has = (key: string): boolean => this.#host.frontend.read(key) === "1";
     const scatterGather = has("feature-sg");
+    const partial4 = !has("feature-no-csum-offload");
+    const partial6 = has("feature-ipv6-csum-offload");
     return {
       scatterGather,
       notifies: has("feature-rx-notify"),
-      partial4: !has("feature-no-csum-offload"),
-      partial6: has("feature-ipv6-csum-offload"),
-      gso4: scatterGather && has("feature-gso-tcpv4"),
-      gso6: scatterGather && has("feature-gso-tcpv6"),
+      partial4,
+      partial6,
+      // A segment that stands for several always has a partial checksum.
+      gso4: scatterGather && partial4 && has("feature-gso-tcpv4"),
+      gso6: scatterGather && partial6 && has("feature-gso-tcpv6"),
     };
   }
 

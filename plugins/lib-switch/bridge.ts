@@ -16,6 +16,8 @@ export const MOST_STATIONS = 256;
 const RESERVED = 0x0180_c200_0000;
 /** Bytes beyond the MTU that a frame may have: its header and a VLAN tag. */
 const FRAME_OVERHEAD = ETHERNET_HEADER + 4;
+/** Bytes of IP and TCP headers in a segment at least. */
+const LEAST_HEADERS = 40;
 
 /** What is at a port. */
 export interface Endpoint {
@@ -185,7 +187,12 @@ export class Bridge {
 /** Hands a frame to a port, unless it is longer than what its station takes. */
 function deliver(port: Port, frame: Frame, now: number, from: Port): void {
   const { endpoint, counters } = port;
-  if (frame.segmentation === null && frame.bytes.length > endpoint.mtu + FRAME_OVERHEAD) {
+  const { segmentation, bytes } = frame;
+  const long =
+    segmentation === null
+      ? bytes.length > endpoint.mtu + FRAME_OVERHEAD
+      : segmentation.size > endpoint.mtu - LEAST_HEADERS;
+  if (long) {
     counters.dropped++;
     return;
   }

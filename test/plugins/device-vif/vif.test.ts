@@ -1,4 +1,5 @@
 /** The network backend, driven by scripted frontends through the real core: two guests on a bridge, and one with the gateway. */
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { NETIF_RSP, NETRXF, NETTXF, XenbusState } from "../../../core/abi/index.ts";
 import plugin from "../../../plugins/device-vif/plugin.ts";
@@ -294,6 +295,14 @@ describe("offload", () => {
   });
 });
 
+test("segmentation is for TCP of the version that it names", async () => {
+  const { machine, a, b } = await pair({}, {}, { nodes: ALL_FEATURES });
+  a.send(tcp(3000), { flags: NETTXF.csum_blank, gso: { type: 2, size: 1000 } });
+  await machine.run();
+  expect(a.answers()[0]!.status).toBe(ERROR);
+  expect(b.received()).toEqual([]);
+});
+
 describe("flow control", () => {
   test("frames wait for buffers, in order, and arrive when there are some", async () => {
     const { machine, a, b } = await pair({}, {}, { buffers: 1 });
@@ -440,6 +449,39 @@ describe("hostile packets", () => {
     await machine.run();
     expect(b.received()).toHaveLength(1);
   });
+});
+
+test("whatever is on the rings: no fault of the plugin, nothing kept, and the other guest goes on", async () => {
+  const slot = fc.record({
+    kind: fc.nat(9),
+    reference: fc.constantFrom(0, 8, 9, 12, 40, 0xffff_ffff),
+    offset: fc.constantFrom(0, 1, 100, 4095, 4096, 0xffff),
+    size: fc.constantFrom(0, 13, 14, 60, 100, 1500, 4096, 5000, 0xffff),
+    flags: fc.nat(0xffff).map((flags) => (flags % 3 === 0 ? flags & 15 : flags & 4)),
+    type: fc.nat(6),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(slot, { minLength: 1, maxLength: 40 }), fc.option(fc.nat(600)), async (slots, index) => {
+      const { machine, a, b } = await pair({}, { buffers: 4 });
+      a.guest.page(a.buffer().frame).set(tcp(1400));
+      a.raw(
+        slots.map(({ kind, type, size, flags, reference, offset }) =>
+          kind < 3
+            ? { extra: { type, size, gso: type % 3, more: kind === 0 } }
+            : { reference: kind < 6 ? a.buffer().reference : reference, size, flags, offset },
+        ),
+      );
+      if (index !== null) a.wildProducer(index % 2 === 0 ? "tx" : "rx", index);
+      await machine.run();
+      b.received();
+      expect(machine.log.filter((line) => line.includes("failed"))).toEqual([]);
+      expect([0, 2]).toContain(a.guest.domain.grants.activeCount);
+      const c = b.send(ethernet(EVERYBODY, B));
+      await machine.run();
+      expect(b.answers()).toEqual(c.map((id) => ({ id, status: OKAY })));
+    }),
+    { numRuns: 60 },
+  );
 });
 
 describe("connecting", () => {

@@ -137,6 +137,8 @@ describe("the bridge", () => {
     expect(wires[1]!.port.counters).toEqual({ sent: 0, delivered: 1, dropped: 1 });
     wires[0]!.port.send({ ...frame(BROADCAST, 0xa, 9000), segmentation: { version: 4, size: 1448 } }, 0);
     expect(wires[1]!.got).toBe(2);
+    wires[0]!.port.send({ ...frame(BROADCAST, 0xa, 9000), segmentation: { version: 4, size: 1461 } }, 0);
+    expect(wires[1]!.got).toBe(2);
   });
 
   test("never back to the sender, nobody twice, and only to where the station was last heard of", () => {
