@@ -5,7 +5,7 @@
  * touched cost the host nothing. A frame is 4 KiB.
  * Invariants (Xen: common/page_alloc.c, arch/x86/mm.c): a frame with an owner has a reference count of at least 1; a
  * frame's type may change only while its type count is 0; a frame is scrubbed and returns to the free list when its last
- * reference goes; before a frame changes type, owner or is freed every TLB forgets it (`onRetype`).
+ * reference goes; before a frame changes type, owner or is freed every TLB forgets it (`onRetype`); a free frame has no translation.
  */
 
 /** Machine frame number, as in Xen. */
@@ -264,7 +264,6 @@ export class Frames {
     for (let i = first; i < first + words; i++)
       if (this.#words[i] !== 0) {
         this.#words.fill(0, first, first + words);
-        this.wrote(mfn, 0, FRAME_SIZE);
         return;
       }
   }
@@ -277,6 +276,8 @@ export class Frames {
     this.type[mfn] = FrameType.none;
     this.typeCount[mfn] = 0;
     this.#scrub(mfn);
+    // Also where it was zero already: who gets the frame next fills it without a word, and zeros too may have been translated.
+    this.wrote(mfn, 0, FRAME_SIZE);
     this.setGfn(mfn, INVALID_GFN);
     this.#free.push(mfn);
     const left = this.ownedBy(owner) - 1;
