@@ -38,7 +38,12 @@ export interface Block {
   next: Block | undefined;
 }
 
+/** Blocks that a frame may have: more come only of one frame at very many virtual addresses, and each store beside code looks at all. */
+const MOST_BLOCKS = 2048;
+
 interface FrameCode {
+  /** Blocks that begin in the frame. */
+  blocks: number;
   readonly byPc: Map<number, Block>;
   /** Blocks from a page before that end here. */
   readonly tails: Set<Block>;
@@ -102,6 +107,12 @@ export class Cache {
     return undefined;
   }
 
+  /** Has a frame so many blocks that they should all go before another comes? */
+  crowded(frame: number): boolean {
+    const code = this.#frames.get(frame);
+    return code !== undefined && code.blocks + code.tails.size >= MOST_BLOCKS;
+  }
+
   /** Copies a finished block in. `kept` enters it into the index; else it is to be removed again with `pop`. */
   add(
     builder: Builder,
@@ -148,6 +159,7 @@ export class Cache {
       const code = this.#code(where.frame);
       block.next = code.byPc.get(where.pcLo);
       code.byPc.set(where.pcLo, block);
+      code.blocks++;
       mark(code.granules, block.from, block.to);
       if (where.frame2 >= 0) {
         const second = this.#code(where.frame2);
@@ -187,7 +199,7 @@ export class Cache {
   #code(frame: number): FrameCode {
     let code = this.#frames.get(frame);
     if (code === undefined) {
-      code = { byPc: new Map(), tails: new Set(), granules: new Int32Array(8) };
+      code = { blocks: 0, byPc: new Map(), tails: new Set(), granules: new Int32Array(8) };
       this.#frames.set(frame, code);
       this.#flags[frame] = (this.#flags[frame] ?? 0) | FRAME_CODE;
     }
@@ -216,10 +228,7 @@ export class Cache {
       this.#kill(block);
       killed(block);
     }
-    for (const block of dead) {
-      this.#settle(block.frame);
-      if (block.frame2 >= 0) this.#settle(block.frame2);
-    }
+    for (const one of new Set(dead.flatMap((block) => [block.frame, block.frame2]))) this.#settle(one);
   }
 
   #kill(block: Block): void {
@@ -232,6 +241,7 @@ export class Cache {
     }
     const code = this.#frames.get(block.frame);
     if (code !== undefined) {
+      code.blocks--;
       let previous: Block | undefined;
       for (let b = code.byPc.get(block.pcLo); b !== undefined && b !== block; b = b.next) previous = b;
       if (previous !== undefined) previous.next = block.next;

@@ -464,6 +464,7 @@ export class Engine {
     };
     const frame = where.frame;
     if (kept) {
+      for (const crowded of [frame, frame2]) if (this.cache.crowded(crowded)) this.#invalidate(crowded, 0, 4096);
       if (((this.#flags[frame] ?? 0) & FRAME_CODE) === 0) this.#evictWrites(frame);
       if (frame2 >= 0 && ((this.#flags[frame2] ?? 0) & FRAME_CODE) === 0) this.#evictWrites(frame2);
     }
@@ -663,7 +664,9 @@ export class Engine {
   #evict(frame: number, table: number): void {
     for (const vcpu of this.#vcpus.values()) {
       for (let m = 0; m < this.arch.mmuIndexes; m++) {
-        this.#exports.evict(vcpu.base + mmuOffset(m) + table, (frame * 4096) | 0);
+        const part = vcpu.base + mmuOffset(m);
+        // Nothing was filled in since it was emptied.
+        if (this.i32[(part + FILLS) >> 2] !== 0) this.#exports.evict(part + table, (frame * 4096) | 0);
       }
     }
   }

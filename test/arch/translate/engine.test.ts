@@ -408,6 +408,20 @@ describe.each(["interpreter", "oracle"] as const)("engine, tier %s", (tier) => {
     expect(m.engine.cache.epoch).toBeGreaterThan(0);
   });
 
+  it("keeps a frame with very many names from holding ever more blocks, which each store beside its code looks at", () => {
+    const m = machine({}, { codeBytes: 1 << 22 });
+    m.vcpu.set(toyLayout.at.pages, 512);
+    for (let page = 0; page < 512; page++) m.map(page, 20, READ | EXEC);
+    const code = Array.from({ length: 8 }, () => [toy(ADDI, 1, 1, 1), toy(JMP, 0, 0, 1), toy(NOP)]).flat();
+    m.engine.physical.set([...code, toy(HLT)].flat(), 20 * 4096);
+    for (let page = 0; page < 512; page++) {
+      m.setPc(page * 4096);
+      expect(m.engine.run(m.vcpu, 100)).toBe(EXIT_ARCH);
+    }
+    expect(m.r(1)).toBe(512 * 8);
+    expect(m.engine.stats.kills).toBeGreaterThanOrEqual(2048);
+  });
+
   it("shares translations between vCPUs, with TLBs of their own", () => {
     const m = machine();
     const other = m.addVcpu();
