@@ -133,8 +133,12 @@ function characters(text: string, at: number): number {
   return value;
 }
 
-/** Vendor string: neutral, so that no kernel applies a maker's errata. */
-export const VENDOR = "HookvisorCPU";
+/**
+ * Vendor string. It has to be a maker's: glibc (2.33 and later) reads leaf 1 for makers that it knows only, and where libc.so is marked as
+ * needing the x86-64 baseline (Debian 12) it then starts no program ("CPU ISA level is lower than required"). Errata go by family, and no
+ * 64-bit processor was of family 4.
+ */
+export const VENDOR = "AuthenticAMD";
 export const BRAND = "hookvisor software processor";
 
 /** The policy of the bare library: `tscKhz` is what the TSC counts in a millisecond (nanoseconds: 1,000,000). */
@@ -167,6 +171,10 @@ export function defaultCpuid(tscKhz = 1_000_000): CpuidPolicy {
       edx: characters(BRAND, i * 16 + 12),
     });
   }
+  // Caches, which decide how memcpy and memset copy: first level 32 KiB, 8 ways; second 4 MiB, 8 ways (code 6); none beyond. A large one
+  // makes glibc use repeated string instructions, which are the fastest here, up to its size.
+  policy.set(0x80000005, { ecx: 0x20080140, edx: 0x20080140 });
+  policy.set(0x80000006, { ecx: 0x10006140 });
   policy.set(0x80000007, {});
   // 40 physical and 48 virtual address bits
   policy.set(0x80000008, { eax: 0x3028 });
