@@ -200,6 +200,57 @@ function stringHelper(engine: Engine, machine: X86Machine): Helper {
     return true;
   };
 
+  /** movs onto what it reads: each element is read whole before it is written, and later ones see it. */
+  const moveEach = (from: number, to: number, size: number, n: number, down: boolean): void => {
+    const gap = Math.abs(to - from);
+    if (gap >= size) {
+      // What is between the two repeats itself, ever longer pieces at a time.
+      const bytes = n * size;
+      for (let filled = 0; filled < bytes; ) {
+        const part = Math.min(filled === 0 ? gap : filled, bytes - filled);
+        const source = filled === 0 ? from : to;
+        const [s, d] = down ? [source + size - part, to + size - filled - part] : [source, to + filled];
+        physical.copyWithin(d, s, s + part);
+        filled += part;
+      }
+      return;
+    }
+    const stride = down ? -size : size;
+    for (let k = 0; k < n; k++, from += stride, to += stride) {
+      for (let byte = 0; byte < size; byte++) one[byte] = physical[from + byte]!;
+      for (let byte = 0; byte < size; byte++) physical[to + byte] = one[byte]!;
+    }
+  };
+  /** The element of cmps or scas at which the condition or the chunk ends. No garbage: a chunk is a page at most, in one instruction. */
+  const lastCompared = (
+    left: Uint8Array,
+    l: number,
+    stride: number,
+    r: number,
+    size: number,
+    n: number,
+    wantEqual: boolean,
+    down: boolean,
+  ): number => {
+    if (stride > 0 && wantEqual) {
+      const end = (n - 1) * size;
+      let same = 0;
+      while (same < end && left[l + same] === physical[r + same]) same++;
+      return Math.floor(same / size);
+    }
+    const step = down ? -size : size;
+    if (size === 1) {
+      for (let k = 0; k < n - 1; k++, l += stride, r += step) if ((left[l] === physical[r]) !== wantEqual) return k;
+      return n - 1;
+    }
+    for (let k = 0; k < n - 1; k++, l += stride, r += step) {
+      let byte = 0;
+      while (byte < size && left[l + byte] === physical[r + byte]) byte++;
+      if ((byte === size) !== wantEqual) return k;
+    }
+    return n - 1;
+  };
+
   const { i32, u32, u16 } = engine;
   /** The register moves within its low half: a chunk of a page never carries past it unless the half is at its end. */
   const add = (register: number, bytes: number): void => {
@@ -310,12 +361,7 @@ function stringHelper(engine: Engine, machine: X86Machine): Helper {
       if (kind === STRING_MOVS) {
         const overlap = down ? to < from && to + bytes > from : to > from && to < from + bytes;
         if (!overlap) physical.copyWithin(to - back, from - back, from - back + bytes);
-        else {
-          for (let k = 0; k < n; k++) {
-            const step = down ? -k * size : k * size;
-            physical.copyWithin(to + step, from + step, from + step + size);
-          }
-        }
+        else moveEach(from, to, size, n, down);
       } else if (kind === STRING_STOS) {
         const start = to - back;
         const value = t.bytes.subarray(gpr(RAX), gpr(RAX) + size);
@@ -333,20 +379,13 @@ function stringHelper(engine: Engine, machine: X86Machine): Helper {
         // cmps, scas: until the condition or the chunk ends
         const wantEqual = rep === 0xf3;
         const a = t.bytes.subarray(gpr(RAX), gpr(RAX) + size);
-        for (let k = 0; k < n; k++) {
-          const step = down ? -k * size : k * size;
-          const right = physical.subarray(to + step, to + step + size);
-          const left = source ? physical.subarray(from + step, from + step + size) : a;
-          let equal = true;
-          for (let byte = 0; byte < size; byte++) if (left[byte] !== right[byte]) equal = false;
-          const stops = rep !== 0 && equal !== wantEqual;
-          if (stops || k === n - 1) {
-            compare(vcpu, size, left, right);
-            done = k + 1;
-            ended = stops;
-            break;
-          }
-        }
+        const [left, start, stride] = source ? [physical, from, down ? -size : size] : [a, 0, 0];
+        const last = rep === 0 ? 0 : lastCompared(left, start, stride, to, size, n, wantEqual, down);
+        const l = start + last * stride;
+        const r = to + (down ? -last : last) * size;
+        const equal = compare(vcpu, size, left.subarray(l, l + size), physical.subarray(r, r + size));
+        done = last + 1;
+        ended = rep !== 0 && equal !== wantEqual;
       }
       if (writes) engine.wroteFrame(Math.floor(to / 4096), (to % 4096) - back, (to % 4096) - back + bytes);
     }
