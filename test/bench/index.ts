@@ -1,75 +1,67 @@
 /**
- * Benchmarks of the software CPU: guest instructions a second of host CPU time, bare on the engine (no paging, no
- * hypervisor), median of several runs. `npm run bench -- [--json FILE] [--runs N] [--only NAME]`.
+ * Benchmarks, side by side in one run: the software CPU alone on compute kernels, and the boot of Debian's kernel here and in QEMU.
+ *
+ * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]`; NAME is a kernel's or `boot`.
  */
 import { writeFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import {
-  RAX,
-  RDI,
-  RSP,
-  SYS_HLT,
-  SYSTEM_EXIT,
-  SYSTEM_FAULT,
-  X86_EXIT_PLATFORM,
-  X86Machine,
-} from "../../arch/x86/index.ts";
-import { LOAD, PROGRAMS, type Program, STACK } from "./programs.ts";
+import { type BootSeries, boot } from "./boot.ts";
+import { compute } from "./compute.ts";
+import { PROGRAMS } from "./programs.ts";
+import { span } from "./statistics.ts";
 
 const { values } = parseArgs({
-  options: { json: { type: "string" }, runs: { type: "string", default: "5" }, only: { type: "string" } },
+  options: {
+    json: { type: "string" },
+    runs: { type: "string", default: "5" },
+    boots: { type: "string", default: "3" },
+    only: { type: "string" },
+  },
 });
-const runs = Math.max(1, Number(values.runs));
+const count = (text: string): number => Math.max(1, Math.floor(Number(text)) || 1);
+const wanted = (name: string): boolean => values.only === undefined || values.only === name;
 
-interface Result {
-  readonly name: string;
-  readonly instructions: number;
-  /** Millions of guest instructions a second of CPU time: median, and every run. */
-  readonly mips: number;
-  readonly all: readonly number[];
-  readonly answer: number;
-}
+const host = {
+  cpu: cpus()[0]?.model ?? "unknown",
+  cpus: availableParallelism(),
+  load: loadavg()[0] ?? 0,
+  node: process.version,
+};
+console.log(`${host.cpu}, ${host.cpus} CPUs, load ${host.load.toFixed(1)}, Node ${host.node}\n`);
 
-function measure(program: Program): Result {
-  const memory = new WebAssembly.Memory({ initial: 128, maximum: 128 });
-  const machine = new X86Machine({
-    memory,
-    frames: 2048,
-    platform: {
-      system: (vcpu, operation) => {
-        if (operation.kind === SYS_HLT) return SYSTEM_EXIT;
-        vcpu.raise(6);
-        return SYSTEM_FAULT;
-      },
-    },
-  });
-  new Uint8Array(memory.buffer).set(Buffer.from(program.code, "hex"), LOAD);
-  const vcpu = machine.createVcpu();
-  const all: number[] = [];
-  let instructions = 0;
-  // The first run warms the host's compiler up and is not counted.
-  for (let run = -1; run < runs; run++) {
-    vcpu.setRip(program.entry, 0);
-    vcpu.set(RDI, program.argument, 0);
-    vcpu.set(RSP, STACK, 0);
-    const from = vcpu.retired;
-    const cpu = process.cpuUsage();
-    const code = machine.run(vcpu, 2_000_000_000);
-    const spent = process.cpuUsage(cpu);
-    if (code !== X86_EXIT_PLATFORM)
-      throw new Error(`${program.name} ended with ${code}, rip ${vcpu.ripLo.toString(16)}`);
-    instructions = vcpu.retired - from;
-    if (run >= 0) all.push(instructions / (spent.user + spent.system));
-  }
-  const sorted = [...all].sort((x, y) => x - y);
-  return { name: program.name, instructions, mips: sorted[sorted.length >> 1] ?? 0, all, answer: vcpu.lo(RAX) };
-}
-
-const results = PROGRAMS.filter((p) => values.only === undefined || p.name === values.only).map((program) => {
-  const result = measure(program);
+const kernels = PROGRAMS.filter(({ name }) => wanted(name)).map((program) => {
+  const result = compute(program, count(values.runs));
   console.log(
-    `${result.name.padEnd(8)} ${result.mips.toFixed(0).padStart(5)} MIPS  (${(result.instructions / 1e6).toFixed(1)} M instructions; ${program.what})`,
+    `${result.name.padEnd(8)} ${result.mips.toFixed(0).padStart(5)} MIPS (${span(result.all, 0)})  ${(result.instructions / 1e6).toFixed(1)} M instructions: ${program.what}`,
   );
   return result;
 });
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+
+function row(name: string, of: BootSeries, memory: number): void {
+  const cell = (value: number | null, digits: number, unit: string): string =>
+    value === null ? "?" : `${value.toFixed(digits)} ${unit}`;
+  const over = of.peak === null ? null : of.peak - memory;
+  console.log(
+    `${name.padEnd(8)} ${cell(of.wall, 2, "s")} wall (${span(
+      of.all.map(({ wall }) => wall),
+      2,
+    )}), ${cell(of.cpu, 2, "s")} CPU, resident ${cell(of.resident, 0, "MiB")}, at most ${cell(of.peak, 0, "MiB")}: ${cell(over, 0, "MiB")} over the guest's`,
+  );
+}
+
+const booted = wanted("boot") ? await boot(count(values.boots)) : null;
+if (booted !== null) {
+  const { here, qemu, memoryMiB } = booted;
+  console.log(`\nDebian 12's cloud kernel ${booted.kernel} to the shell, ${memoryMiB} MiB, one CPU:`);
+  row("here", here, memoryMiB);
+  if (qemu === null) console.log(`qemu     absent: ${booted.absent}`);
+  else {
+    row("qemu", qemu, memoryMiB);
+    const cpu = here.cpu === null || qemu.cpu === null ? "" : `, ${(here.cpu / qemu.cpu).toFixed(2)} in CPU time`;
+    console.log(`ratio    ${(here.wall / qemu.wall).toFixed(2)} in wall time${cpu} (here / ${qemu.version})`);
+  }
+}
+
+if (values.json !== undefined)
+  writeFileSync(values.json, `${JSON.stringify({ host, compute: kernels, boot: booted }, null, 2)}\n`);
