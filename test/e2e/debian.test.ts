@@ -1,5 +1,5 @@
 /**
- * Debian's own cloud kernels, unmodified, by `hookvisor run NAME`: a shell, what a person types there, disks, and a poweroff that ends in exit code 0.
+ * Debian's own cloud kernels, unmodified, by `hookvisor run NAME`: a shell, what a person types there, disks, the network, and a poweroff that ends in exit code 0.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { itWithImage } from "../tools/guest-image.ts";
 import { hookvisor, type Ran } from "../tools/hookvisor-run.ts";
 
 const PROMPT = "root@debian:";
-const TIMEOUT = 180_000;
+const TIMEOUT = 300_000;
 
 let folder = "";
 beforeAll(() => {
@@ -28,7 +28,7 @@ function typed(image: string, lines: readonly string[], ...options: readonly str
 describe("Debian's cloud kernel", () => {
   itWithImage(
     "debian",
-    "boots to a shell with job control, mounts a disk, writes one, and powers off",
+    "boots to a shell with job control, mounts a disk, writes one, has an address by DHCP, and powers off",
     async () => {
       writeFileSync(join(folder, "fat.img"), fatImage({ "hello.txt": "hello from a FAT disk\n" }));
       writeFileSync(join(folder, "raw.img"), new Uint8Array(2 << 20));
@@ -38,6 +38,7 @@ describe("Debian's cloud kernel", () => {
           "uname -a; tty; cat /proc/cmdline",
           "cat /proc/cpuinfo",
           "mount /dev/xvda /mnt && cat /mnt/hello.txt",
+          "ping -c 1 $(ip route | awk '/default/{print $3}')",
           "sleep 1000 & sleep 0.01; kill %1; wait; echo jobs: $?",
           "dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null; dd if=/tmp/data of=/dev/xvdb bs=64k 2>/dev/null; sync",
           "echo 3 >/proc/sys/vm/drop_caches; head -c 1048576 /dev/xvdb | sha256sum; sha256sum </tmp/data",
@@ -46,6 +47,8 @@ describe("Debian's cloud kernel", () => {
         "fat.img,raw,xvda,w",
         "--disk",
         "raw.img,raw,xvdb,w",
+        "--vif",
+        "",
         "--extra",
         "of=the user",
       );
@@ -55,6 +58,7 @@ describe("Debian's cloud kernel", () => {
       expect(ran.stdout).toContain("\nconsole=hvc0 cryptomgr.notests of=the user\n");
       expect(ran.stdout).toMatch(/^flags\t\t: .*\bsse2\b.*\bhypervisor\b/m);
       expect(ran.stdout).toContain("\nhello from a FAT disk\n");
+      expect(ran.stdout).toContain("1 packets transmitted, 1 packets received, 0% packet loss");
       expect(ran.stdout).not.toContain("job control turned off");
       expect(ran.stdout).toContain("jobs: ");
       const sums = [...ran.stdout.matchAll(/^([0-9a-f]{64}) {2}-$/gm)].map((match) => match[1]);
