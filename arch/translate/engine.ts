@@ -219,6 +219,11 @@ export class Engine {
     }
   }
 
+  /** How many vCPUs there is room for now, and at most. */
+  get vcpuRoom(): { readonly left: number; readonly most: number } {
+    return { left: this.#free.length, most: this.#free.length + this.#vcpus.size };
+  }
+
   /** A new vCPU with a zeroed state. Throws when there are too many (a limit of the construction). */
   createVcpu(): TranslatedVcpu {
     const base = this.#free.pop();

@@ -11,6 +11,7 @@ import {
   type ArchBackend,
   type ArchHost,
   type BuildResult,
+  ConfigError,
   type Domain,
   type DomainImage,
   type Exit,
@@ -162,7 +163,13 @@ export class PvBackend implements ArchBackend, PvContext {
     return PV_ABI;
   }
 
+  /** Throws ConfigError where the machine has no room for another. */
   createVcpu(vcpu: Vcpu): void {
+    const { left, most } = this.machine.engine.vcpuRoom;
+    if (left === 0)
+      throw new ConfigError(
+        `Domain '${vcpu.domain.name}' does not fit: the PV domains of a machine have ${most} vCPUs at most, all together.`,
+      );
     const x = this.machine.createVcpu();
     const v = new PvVcpu(vcpu, new X86Cpu(x), this.tables);
     v.cr4 = CR4;

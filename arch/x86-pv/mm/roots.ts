@@ -4,11 +4,13 @@
  * `strict` is VMASST_TYPE_m2p_strict: the m2p is hidden from the guest's user mode, else it is inserted into kernel roots.
  * Invariant: a root in use holds a page and a type reference of its L4 table, taken before the old one's are given back.
  */
+import { xen } from "hookvisor";
 import type { PvVcpu } from "../vcpu-state.ts";
 import { TYPE_L4 } from "./pte.ts";
 
-/** Installs the kernel's root, 0 or a negative errno. The same root again only flushes. */
+/** Installs the kernel's root, 0 or a negative errno. The same root again only flushes. Frame 0 is no root: 0 says that there is none. */
 export function setKernelRoot(v: PvVcpu, mfn: number, strict: boolean): number {
+  if (mfn === 0) return -xen.ERRNO.EINVAL;
   if (mfn !== v.kernelRoot) {
     const failed = v.tables.getPageAndType(mfn, TYPE_L4, v.vcpu.domain.id);
     if (failed !== 0) return failed;

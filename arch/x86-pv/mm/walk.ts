@@ -20,9 +20,9 @@ export class GuestMemory {
     this.#words = new Uint32Array(frames.memory.buffer);
   }
 
-  /** The frame behind a page of the address space of `root` (an L4 frame); -1: not mapped so, or not the guest's to hand over. */
+  /** The frame behind a page of the address space of `root` (an L4 frame, 0: none); -1: not mapped so, or not the guest's to hand over. */
   frameAt(root: number, lo: number, hi: number, write: boolean): number {
-    if (!guestAddress(hi)) return -1;
+    if (root === 0 || !guestAddress(hi)) return -1;
     let table = root;
     for (let level = 4; level >= 1; level--) {
       const at = table * 1024 + tableIndex(level, lo, hi) * 2;
@@ -40,7 +40,7 @@ export class GuestMemory {
 
   /** The L1 table that maps an address (map_guest_l1e), or -1. */
   l1TableAt(root: number, lo: number, hi: number): number {
-    if (!guestAddress(hi)) return -1;
+    if (root === 0 || !guestAddress(hi)) return -1;
     let table = root;
     for (let level = 4; level >= 2; level--) {
       const at = table * 1024 + tableIndex(level, lo, hi) * 2;
