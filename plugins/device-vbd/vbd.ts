@@ -1,13 +1,14 @@
 /**
  * The block device backend (xen/io/blkif.h): a raw image as a guest's disk, or an overlay over one.
  *
- * Host operations of one disk run one after the other in the order of their requests, each answered a fixed virtual latency after it was
- * taken: what a guest reads never depends on the host's speed. A write's data is taken out of the guest's frames with the request, a read's put into them
- * with the response. A flush is answered after the host's fsync; a barrier flushes before and after its data.
- * Invariants: each request is copied, then checked, then answered exactly once, unless the frontend disconnects first; frames are mapped only
- * while a request needs them, unless both ends want persistent grants; no more than MOST_IN_FLIGHT bytes and one request are held
- * outside the guest; a ring with impossible indices ends the connection with one line in the log; after a flush that failed no flush
- * succeeds: the host may have dropped what it could not write.
+ * Host operations of one disk run one after the other in the order of their requests. Requests that were found on the ring together
+ * are answered together, a fixed virtual latency after they were taken: what a guest reads never depends on the host's speed. A
+ * write's data is taken out of the guest's frames with the request, a read's put into them with the response. A flush is answered
+ * after the host's fsync; a barrier flushes before and after its data.
+ * Invariants: each request is copied, then checked, then answered exactly once, unless the frontend disconnects first; frames are
+ * mapped only while a request needs them, unless both ends want persistent grants; no more than MOST_IN_FLIGHT bytes and one
+ * request are held outside the guest; a ring with impossible indices ends the connection with one line in the log; after a flush
+ * that failed no flush succeeds: the host may have dropped what it could not write.
  * Not supported: several queues, discard-secure (neither is advertised); formats other than raw.
  */
 import {
@@ -104,7 +105,15 @@ interface Link {
   /** Bytes of data under way; `full`: requests may have been left on the ring for that. */
   inFlight: number;
   full: boolean;
+  /** There are responses that do not show yet. */
+  answered: boolean;
   complaints: number;
+}
+
+/** A host operation: its error once it has ended, and what follows. */
+interface Task {
+  readonly done: (error: Error | null) => void;
+  error: Error | null;
 }
 
 class VbdBackend implements SplitBackend {
@@ -116,6 +125,8 @@ class VbdBackend implements SplitBackend {
   #link: Link | null = null;
   /** What the first flush that failed died of. */
   #flushFailed: Error | null = null;
+  /** Host operations of the requests that are being taken. */
+  #batch: Task[] = [];
   /** Ends when every host operation asked for so far has. Never rejects. */
   #work: Promise<unknown> = Promise.resolve();
 
@@ -190,7 +201,18 @@ class VbdBackend implements SplitBackend {
       const channel = this.#host.bindEvent(port, () => this.#poll());
       const slot = new DataView(new ArrayBuffer(layout.slotBytes));
       const grants = new Grants(this.#host, frontend.read("feature-persistent") === "1");
-      this.#link = { layout, ring, pages, channel, grants, slot, inFlight: 0, full: false, complaints: 0 };
+      this.#link = {
+        layout,
+        ring,
+        pages,
+        channel,
+        grants,
+        slot,
+        inFlight: 0,
+        full: false,
+        answered: false,
+        complaints: 0,
+      };
     } catch (error) {
       pages.unmap();
       throw error;
@@ -232,15 +254,16 @@ class VbdBackend implements SplitBackend {
     try {
       do {
         while (link.inFlight < MOST_IN_FLIGHT && link.ring.takeRequest(slot)) this.#take(link);
-        // The answer that makes room again goes on from here.
+        // The answers that make room again go on from here.
         link.full = link.inFlight >= MOST_IN_FLIGHT;
-        if (link.full) return;
-      } while (link.ring.finalCheck());
+      } while (!link.full && link.ring.finalCheck());
     } catch (error) {
       if (!(error instanceof RingError)) throw error;
       this.#host.log(`connection closed, wild ring: ${error.message}`);
       this.#release();
     }
+    this.#push(link);
+    this.#submit(link);
   }
 
   #take(link: Link): void {
@@ -329,21 +352,41 @@ class VbdBackend implements SplitBackend {
 
   /** Host work after all that was asked for before; `done` runs in virtual time, with the error if there was one. */
   #start(work: () => Promise<void>, done: (error: Error | null) => void): void {
-    const running = this.#work.then(work);
-    this.#work = running.catch(() => {});
-    this.#host.io(running, LATENCY, (result) => {
-      if (result instanceof Error) this.#host.log(`host I/O failed: ${result.message}`);
-      done(result instanceof Error ? result : null);
+    const task: Task = { done, error: null };
+    this.#work = this.#work.then(work).catch((error: unknown) => {
+      task.error = error instanceof Error ? error : new Error(String(error));
+    });
+    this.#batch.push(task);
+  }
+
+  /** What was started since the last time is answered at one moment, with one event: it was asked for at one moment, too. */
+  #submit(link: Link): void {
+    const batch = this.#batch;
+    if (batch.length === 0) return;
+    this.#batch = [];
+    this.#host.io(this.#work, LATENCY, () => {
+      for (const { done, error } of batch) {
+        if (error !== null) this.#host.log(`host I/O failed: ${error.message}`);
+        done(error);
+      }
+      this.#push(link);
       if (this.#link?.full === true) this.#poll();
     });
   }
 
-  /** Puts a response, unless the frontend has gone. */
+  /** Puts a response, unless the frontend has gone; it shows when pushed. */
   #answer(link: Link, slot: DataView, status: number): void {
     if (this.#link !== link) return;
     const response = new Uint8Array(link.layout.slotBytes);
     link.layout.respond(slot, status, new DataView(response.buffer));
     link.ring.putResponse(response);
+    link.answered = true;
+  }
+
+  /** Shows the responses that were put. */
+  #push(link: Link): void {
+    if (this.#link !== link || !link.answered) return;
+    link.answered = false;
     if (link.ring.pushResponses()) link.channel.notify();
   }
 
