@@ -22,6 +22,8 @@ export interface HostRun {
   /** Folder of the project: it holds arch/, plugins/ and test/guests/images. */
   readonly root: string;
   readonly streams: HostStreams;
+  /** Aborted when nobody takes the output any more: what runs should end, in order. */
+  readonly outputLost: AbortSignal;
 }
 
 /** The process's streams, or those of a test. */

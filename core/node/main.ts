@@ -11,12 +11,14 @@ import { loadConfig } from "./config.ts";
 import { type HostStreams, hostPlugin } from "./host-plugin.ts";
 import { NodeHost } from "./host-services.ts";
 import { loadProjectPlugins, loadUserPlugin } from "./load.ts";
+import { OutputWatch } from "./output.ts";
 import { projectRoot } from "./resolve.ts";
 
 /** Runs the command line; answers the exit code. */
 export async function main(argv: readonly string[], streams: HostStreams = process): Promise<number> {
+  const output = new OutputWatch(streams);
   try {
-    return await run(argv, streams);
+    return output.exitCode(await run(argv, streams, output.lost));
   } catch (error) {
     streams.stderr.write(`hookvisor: ${describeError(error)}\n`);
     return 1;
@@ -37,7 +39,7 @@ function withCauses(error: Error): string {
   return `${error.stack ?? error.message}${cause}`;
 }
 
-async function run(argv: readonly string[], streams: HostStreams): Promise<number> {
+async function run(argv: readonly string[], streams: HostStreams, outputLost: AbortSignal): Promise<number> {
   const folder = process.cwd();
   const early = earlyOptions(argv);
   const config = await loadConfig(folder, early.config);
@@ -49,7 +51,15 @@ async function run(argv: readonly string[], streams: HostStreams): Promise<numbe
   for (const spec of early.plugins) plugins.push(await loadUserPlugin({ spec, folder, askedBy: "--plugin" }));
   const services = new NodeHost();
   const hypervisor = new Hypervisor({ plugins, services });
-  const code = await host.hooks.main.promise({ argv, hypervisor, host: services, config, root: projectRoot, streams });
+  const code = await host.hooks.main.promise({
+    argv,
+    hypervisor,
+    host: services,
+    config,
+    root: projectRoot,
+    streams,
+    outputLost,
+  });
   if (code === undefined)
     throw new ConfigError("No toolstack plugin is loaded, so there is no command to run; add one to the plugins.");
   return code;

@@ -4,7 +4,7 @@
  * Invariants: the terminal is given back as it was, however the run ends; input reaches a guest by `inject`, at the virtual time at which
  * it arrives.
  */
-import type { HostStreams } from "../../core/node/host-plugin.ts";
+import type { HostRun, HostStreams } from "../../core/node/host-plugin.ts";
 import type { Consoles } from "./run.ts";
 
 /** Ctrl-]. */
@@ -12,6 +12,7 @@ const DETACH = 0x1d;
 
 export class Attachment {
   readonly #streams: HostStreams;
+  readonly #outputLost: AbortSignal;
   readonly #consoles: Consoles;
   readonly #names: readonly string[];
   readonly #note: (text: string) => void;
@@ -27,13 +28,21 @@ export class Attachment {
   readonly #onEnd = (): void => this.#end();
   readonly #onSignal = (): void => this.#interrupt();
 
-  constructor(streams: HostStreams, consoles: Consoles, names: readonly string[], note: (text: string) => void) {
+  /** When nobody takes the output any more the run ends, as with Ctrl-C. */
+  constructor(
+    { streams, outputLost }: Pick<HostRun, "streams" | "outputLost">,
+    consoles: Consoles,
+    names: readonly string[],
+    note: (text: string) => void,
+  ) {
     this.#streams = streams;
+    this.#outputLost = outputLost;
     this.#consoles = consoles;
     this.#names = names;
     this.#note = note;
     process.once("SIGINT", this.#onSignal);
     process.once("SIGTERM", this.#onSignal);
+    outputLost.addEventListener("abort", this.#onSignal);
   }
 
   /** Somebody may type at a terminal: the run follows the wall clock. */
@@ -68,6 +77,7 @@ export class Attachment {
     const { stdin } = this.#streams;
     process.removeListener("SIGINT", this.#onSignal);
     process.removeListener("SIGTERM", this.#onSignal);
+    this.#outputLost.removeEventListener("abort", this.#onSignal);
     if (!this.#attached) return;
     this.#attached = false;
     stdin.removeListener("data", this.#onData);

@@ -51,6 +51,7 @@ const runOptions = z.object({
   trace: z.string().optional(),
   json: z.boolean().default(false),
   quiet: z.boolean().default(false),
+  verbose: z.boolean().default(false),
 });
 
 function duration(text: string): number {
@@ -141,6 +142,7 @@ function declareOwn(command: Command): Command {
     .option("--trace <file>", "write every event to a text file")
     .option("--json", "print the result as JSON on stdout (consoles go to stderr)")
     .option("-q, --quiet", "print nothing but the consoles and errors")
+    .option("-v, --verbose", "print the hypervisor's whole log, what device plugins write to theirs included")
     .addHelpText("after", RUN_EXAMPLES);
 }
 
@@ -182,6 +184,7 @@ function runSettings(run: HostRun, values: unknown, added: readonly AddedOption[
     trace: options.trace ?? null,
     json: options.json,
     quiet: options.quiet,
+    verbose: options.verbose,
   };
 }
 

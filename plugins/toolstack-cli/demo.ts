@@ -54,6 +54,7 @@ export async function demoCommand(run: HostRun): Promise<number> {
     interrupted = true;
   };
   process.once("SIGINT", interrupt);
+  run.outputLost.addEventListener("abort", interrupt);
   const started = performance.now();
   try {
     await hypervisor.boot({ memoryMiB: 512, pcpus: 1, cpuMhz: CPU_MHZ, scheduler: "credit" });
@@ -99,6 +100,7 @@ export async function demoCommand(run: HostRun): Promise<number> {
     return interrupted ? 130 : results.some((r) => r.outcome === "crash") ? 3 : 0;
   } finally {
     process.removeListener("SIGINT", interrupt);
+    run.outputLost.removeEventListener("abort", interrupt);
     await hypervisor.shutdown();
   }
 }

@@ -53,6 +53,8 @@ export interface RunSettings {
   readonly trace: string | null;
   readonly json: boolean;
   readonly quiet: boolean;
+  /** The hypervisor's whole log is shown. */
+  readonly verbose: boolean;
 }
 
 /** Runs the command. */
@@ -84,12 +86,12 @@ export async function runCommand(
     domain.onConsoleWrite = (bytes) => console.write(bytes);
   };
   session.onNote = note;
-  const attachment = new Attachment(streams, consoles, names, note);
+  const attachment = new Attachment(run, consoles, names, note);
   try {
     const machine = machineConfig(run, settings, drafts);
     await hypervisor.boot({ ...machine, scheduler: settings.scheduler });
     hypervisor.machine.onLog = (message) => {
-      if (isForUser(message)) note(message);
+      if (settings.verbose || isForUser(message)) note(message);
     };
     trace?.machine(hypervisor.machine.config, settings.scheduler);
     if (script !== null) trace?.input("script", script);
@@ -122,9 +124,9 @@ export async function runCommand(
   }
 }
 
-/** What is worth a person's notice in the hypervisor's log: plugins that were ejected, devices that were closed. */
+/** What is worth a person's notice in the hypervisor's log: plugins that were ejected, and what devices have to say. */
 function isForUser(message: string): boolean {
-  return /eject|closed|refused|wild/.test(message);
+  return /eject|closed|refused|wild|failed|^\S+ \d+ of \S+ \(domain \d+\): /.test(message);
 }
 
 /** The consoles of all domains and the way of their output. */
@@ -267,7 +269,7 @@ function report(
   if (end === "limit")
     note(`stopped at the limit of ${formatDuration(settings.maxTime ?? now)} of virtual time (--max-time)`);
   if (end === "timeout") note(`stopped at the limit of ${(settings.timeout ?? 0) / 1000} s of wall time (--timeout)`);
-  if (end === "stopped") note("interrupted");
+  if (end === "stopped" && !run.outputLost.aborted) note("interrupted");
   if (end === "idle")
     note(
       `${running.join(", ")} ${running.length === 1 ? "waits" : "wait"} for an event that can never come: every vCPU is blocked, nothing is pending and input is at its end`,

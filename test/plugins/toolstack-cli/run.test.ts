@@ -188,6 +188,20 @@ describe("hookvisor run", () => {
     expect(modes).toEqual([true, false, true, false]);
   });
 
+  for (const [error, code, said] of [
+    ["EPIPE", 141, ""],
+    ["ENOSPC", 1, "hookvisor: The output cannot be written: no space is left on the device (ENOSPC).\n"],
+  ] as const)
+    test(`output that nobody takes (${error}) ends the run`, async () => {
+      const stdout = new Writable({
+        write: (_chunk, _encoding, done) => done(Object.assign(new Error(`write ${error}`), { code: error })),
+      });
+      const stderr = new Collector();
+      const stdin = new PassThrough();
+      expect(await main(["run", "busy"], { stdin, stdout, stderr })).toBe(code);
+      expect(stderr.text).toBe(said);
+    });
+
   test("a kernel that crashes: 3, and what it did", async () => {
     const kernel = readFileSync(join(import.meta.dirname, "..", "..", "guests", "images", "hello.elf"));
     // The entry's first instructions become ud2.
