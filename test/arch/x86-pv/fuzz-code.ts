@@ -189,12 +189,13 @@ export function randomKernel(r: Random): Uint8Array {
   return makeElf({ loads: [{ physical: 0n, bytes }], entry: 0n });
 }
 
-/** The image with some of its bytes changed; headers only now and then. */
+/** The image with some of its bytes changed: now and then anywhere, else in the code before its Xen notes, so that it still loads. */
 export function mutated(r: Random, image: Uint8Array): Uint8Array {
   const bytes = image.slice();
-  const from = r.one(6) ? 0 : bytes.length >> 2;
+  const notes = Buffer.from(bytes.buffer).indexOf("Xen\0");
+  const [from, to] = r.one(6) || notes < 0x1100 ? [0, bytes.length] : [0x1000, notes - 12];
   for (let i = 1 + r.below(40); i > 0; i--) {
-    const at = from + r.below(bytes.length - from);
+    const at = from + r.below(to - from);
     bytes[at] = r.one(2) ? r.below(256) : bytes[at]! ^ (1 << r.below(8));
   }
   return r.one(20) ? bytes.subarray(0, r.below(bytes.length)) : bytes;
