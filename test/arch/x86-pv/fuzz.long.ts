@@ -40,12 +40,12 @@ async function campaign(count: number, attack: (seed: number) => (hypervisor: Hy
 type Hyper = Awaited<ReturnType<typeof pvMachine>>;
 
 it("random hypercalls about memory", () =>
-  campaign(600, (seed) => async (hypervisor) => {
+  campaign(400, (seed) => async (hypervisor) => {
     await attackMemory(hypervisor, seed, 800, 25);
   }));
 
 it("random code", () =>
-  campaign(2000, (seed) => async (hypervisor) => {
+  campaign(1000, (seed) => async (hypervisor) => {
     const random = new Random(seed);
     await attackByCode(hypervisor, randomKernel(random), random, 300_000);
   }));
@@ -54,7 +54,7 @@ it("damaged images of kernels that run", () => {
   const images = readdirSync(IMAGES)
     .filter((name) => name.endsWith(".elf"))
     .map(image);
-  return campaign(2000, (seed) => async (hypervisor) => {
+  return campaign(1000, (seed) => async (hypervisor) => {
     const random = new Random(seed);
     try {
       await attackByCode(hypervisor, mutated(random, random.of(images)), random, 1_000_000, 12);
