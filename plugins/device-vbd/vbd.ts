@@ -39,7 +39,7 @@ export const LATENCY: Nanoseconds = 100_000;
 const MAX_RING_ORDER = 4;
 /** Bytes of data under way before requests are left on the ring. */
 const MOST_IN_FLIGHT = 8 << 20;
-/** Lines in the log about bad requests, a connection. */
+/** Lines in the log about requests that failed, a connection. */
 const MOST_COMPLAINTS = 8;
 /** Bytes that are given up as one: what files have holes of. */
 const DISCARD_GRANULARITY = 4096;
@@ -270,7 +270,7 @@ class VbdBackend implements SplitBackend {
     const slot = new DataView(link.slot.buffer.slice(0));
     const answer = (status: number): void => this.#answer(link, slot, status);
     const refuse = (why: string): void => {
-      this.#complain(link, why);
+      this.#complain(link, `request refused: ${why}`);
       answer(BLKIF_RSP.ERROR);
     };
     const finish = (error: Error | null): void => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
@@ -366,7 +366,7 @@ class VbdBackend implements SplitBackend {
     this.#batch = [];
     this.#host.io(this.#work, LATENCY, () => {
       for (const { done, error } of batch) {
-        if (error !== null) this.#host.log(`host I/O failed: ${error.message}`);
+        if (error !== null) this.#complain(link, `host I/O failed: ${error.message}`);
         done(error);
       }
       this.#push(link);
@@ -392,8 +392,8 @@ class VbdBackend implements SplitBackend {
 
   #complain(link: Link, what: string): void {
     link.complaints++;
-    if (link.complaints <= MOST_COMPLAINTS) this.#host.log(`request refused: ${what}`);
-    if (link.complaints === MOST_COMPLAINTS) this.#host.log("further bad requests of this connection are not logged");
+    if (link.complaints <= MOST_COMPLAINTS) this.#host.log(what);
+    if (link.complaints === MOST_COMPLAINTS) this.#host.log("further failures of this connection are not logged");
   }
 }
 

@@ -4,7 +4,7 @@
  * record n lies in sector n % sectors. At its start it reads the whole disk and says which record is the last one there.
  *
  * Requests are of 1, 3, 8 and 5 sectors, so that they cross whatever units the backend has; every third time a write barrier
- * takes the place of write and flush. rounds=N ends it after N times.
+ * takes the place of write and flush. rounds=N ends it after N times; so does an error.
  */
 #include "../lib/guest.h"
 
@@ -175,14 +175,16 @@ int guest_main(void) {
       for (unsigned k = 0; k < count; k++) fill(&data[i][k * WORDS], ++n);
       submit(barrier && i == REQUESTS - 1 ? BLKIF_OP_WRITE_BARRIER : BLKIF_OP_WRITE, sector, count, i);
     }
-    if (!barrier) {
-      status = collect();
-      if (status != 0) print("disk-log: write: status %d\n", status);
-      submit(BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0);
-    }
     status = collect();
-    if (status != 0) print("disk-log: flush: status %d\n", status);
-    else print("disk-log: flushed %lu\n", n);
+    if (status == 0 && !barrier) {
+      submit(BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0);
+      status = collect();
+    }
+    if (status != 0) {
+      print("disk-log: status %d, nothing more is promised\n", status);
+      break;
+    }
+    print("disk-log: flushed %lu\n", n);
   }
   return SHUTDOWN_poweroff;
 }
