@@ -33,7 +33,7 @@ export interface RunOptions {
   /** A promise for the next input from outside, while somebody may still type; null or absent: input is at its end. */
   readonly input?: () => Promise<void> | null;
   /** Wraps a slice of the run loop (the guard against plugin callbacks that never return). */
-  readonly guard?: (slice: () => void) => void;
+  readonly guard?: (slice: () => void, what?: string) => void;
 }
 
 const SLICE_MS = 10;

@@ -8,7 +8,7 @@
 import type { Exit } from "../architecture/arch-backend.ts";
 import type { Domain } from "../domain/domain.ts";
 import { guestOwned, guestReadable } from "../domain/publish.ts";
-import { ConfigError } from "../errors.ts";
+import { ConfigError, PluginError } from "../errors.ts";
 import { provide } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RunLoop } from "../scheduling/run-loop.ts";
@@ -61,12 +61,22 @@ export class DeviceManager {
     return this.#attached.filter((a) => a.domain === domain);
   }
 
+  /** Wraps what a device type does while a device is attached (the guard against callbacks that never return); `what` is for its message. */
+  guard: (body: () => void, what: string) => void = (body) => body();
+
   /** Attaches a device; ConfigError or PluginError say what is wrong with it, and nothing is left behind then. */
   async attach(domain: Domain, type: string, spec: string): Promise<AttachedDevice> {
     const { value, plugin } = provide(this.machine.hooks.deviceType, "device type", type);
+    checkMethods(value, ["parse", "deviceId", "create"], `device type '${type}'`, plugin);
     const config = value.parse(spec);
     const taken = new Set(this.list(domain).flatMap((a) => (a.type === value.type ? [a.id] : [])));
     const id = value.deviceId(config, taken);
+    if (!Number.isSafeInteger(id) || id < 0)
+      throw new PluginError(
+        "HV_PLUGIN_CONTRACT",
+        plugin,
+        `Plugin '${plugin}': deviceId of device type '${type}' must answer a whole number from 0, and answered ${String(id)}.`,
+      );
     if (taken.has(id))
       throw new ConfigError(
         `Domain '${domain.name}' has two devices '${type}' with the number ${id} (${spec}); give one of them another name.`,
@@ -89,7 +99,8 @@ export class DeviceManager {
     };
     this.#attached.push(attached);
     try {
-      this.#start(attached, value, config);
+      const what = `Attaching ${nameOf(attached)} (plugin '${plugin}')`;
+      this.guard(() => this.#start(attached, value, config), what);
     } catch (error) {
       await this.#detach(attached);
       this.#forgetFrontend(attached);
@@ -102,6 +113,8 @@ export class DeviceManager {
     const { domain, client, frontend, backend } = attached;
     this.#publish(domain, type, config, frontend, backend);
     const device = type.create(this.#host(attached), config);
+    const methods = device?.kind === "emulated" ? ["reset", "read", "write"] : ["probe", "connect", "disconnect"];
+    checkMethods(device, methods, `what create of device type '${attached.type}' returns`, attached.plugin);
     attached.device = device;
     if (device.kind === "emulated") this.#bus(domain).add(`${type.type} ${attached.id}`, device);
     else if (type.handshake !== "none") {
@@ -295,6 +308,14 @@ export class DeviceManager {
     }
     return bus;
   }
+}
+
+/** PluginError, naming the first method that is missing. */
+function checkMethods(thing: unknown, methods: readonly string[], what: string, plugin: string): void {
+  const given = typeof thing === "object" && thing !== null ? (thing as Readonly<Record<string, unknown>>) : {};
+  const missing = methods.find((method) => typeof given[method] !== "function");
+  if (missing !== undefined)
+    throw new PluginError("HV_PLUGIN_CONTRACT", plugin, `Plugin '${plugin}': ${what} must have the method ${missing}.`);
 }
 
 function nameOf(device: AttachedDevice): string {

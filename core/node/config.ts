@@ -8,6 +8,7 @@ import { dirname, relative, resolve } from "node:path";
 import { cosmiconfig, defaultLoaders } from "cosmiconfig";
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
+import { reasonOf } from "./load.ts";
 import { defaultExport, importFile, installResolution, installTypeScript } from "./resolve.ts";
 
 const schema = z.strictObject({
@@ -72,7 +73,12 @@ function unreadable(error: unknown, folder: string, file: string | undefined): C
     .map((line) => line.trim().replace(/[.:]$/, ""))
     .filter((line) => line !== "");
   // The libraries' first line only says that there is an error in that file.
-  const line = lines[0]?.includes(" Error in ") && lines.length > 1 ? lines[1] : lines[0];
+  const line =
+    lines[0]?.includes(" Error in ") && lines.length > 1
+      ? lines[1]
+      : message.startsWith("Transform failed")
+        ? reasonOf(error)
+        : lines[0];
   return new ConfigError(`Config ${name} cannot be read: ${line ?? "it throws"}.`, { cause: error });
 }
 

@@ -13,22 +13,25 @@ import type { Hypervisor } from "../hypervisor.ts";
 export const GUARD_MS = 10_000;
 
 /** Makes a guard for RunOptions.guard. */
-export function createGuard(hypervisor: Hypervisor, limit: number = GUARD_MS): (slice: () => void) => void {
+export function createGuard(
+  hypervisor: Hypervisor,
+  limit: number = GUARD_MS,
+): (slice: () => void, what?: string) => void {
   const script = new Script("slice()", { filename: "run-loop-slice" });
   let current: () => void = () => {};
   const context = createContext({ slice: () => current() });
-  return (slice) => {
+  return (slice, what = "A step of the machine") => {
     current = slice;
     try {
       script.runInContext(context, { timeout: limit });
     } catch (error) {
       if ((error as NodeJS.ErrnoException | null)?.code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
-      eject(hypervisor, limit, error);
+      eject(hypervisor, limit, error, what);
     }
   };
 }
 
-function eject(hypervisor: Hypervisor, limit: number, error: unknown): void {
+function eject(hypervisor: Hypervisor, limit: number, error: unknown, what: string): void {
   for (const pool of hypervisor.scheduling.pools) {
     const method = pool.inCallback;
     if (method === null) continue;
@@ -36,11 +39,7 @@ function eject(hypervisor: Hypervisor, limit: number, error: unknown): void {
     pool.eject(`${method} did not return within ${limit / 1000} s`, error);
     return;
   }
-  throw new HookvisorError(
-    "HV_STALLED",
-    `A step of the machine did not return within ${limit / 1000} s, in no scheduler's code.`,
-    {
-      cause: error,
-    },
-  );
+  throw new HookvisorError("HV_STALLED", `${what} did not return within ${limit / 1000} s, in no scheduler's code.`, {
+    cause: error,
+  });
 }

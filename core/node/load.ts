@@ -90,13 +90,21 @@ async function loadModule(
     if (request !== undefined && isMissing(error, request.spec))
       throw notFound(
         request,
-        `no package of that name is installed where ${request.askedBy} is; write ./${request.spec} for a file`,
+        `no package of that name is installed ${request.askedBy === "--plugin" ? "here" : "there"}, ${fileHint(request)}`,
       );
-    throw new PluginError("HV_PLUGIN_LOAD", source, `Plugin ${source} cannot be loaded: ${reason(error)}.`, {
+    throw new PluginError("HV_PLUGIN_LOAD", source, `Plugin ${source} cannot be loaded: ${reasonOf(error)}.`, {
       cause: error,
     });
   }
   return { plugin: validatePlugin(defaultExport(module), source), source };
+}
+
+/** What to write when a file was meant. */
+function fileHint({ spec, folder }: PluginRequest): string {
+  const file = ["ts", "js", "mjs"]
+    .map((ending) => `${spec}.${ending}`)
+    .find((name) => existsSync(resolve(folder, name)));
+  return file === undefined ? "and a file is given by its path, such as ./mine.ts" : `perhaps ./${file} is meant`;
 }
 
 /** Is it the package itself that is missing, and not something that it imports? */
@@ -109,7 +117,7 @@ function isMissing(error: unknown, spec: string): boolean {
 }
 
 /** First line of an error's message, without what only a developer of hookvisor wants to know. */
-function reason(error: unknown): string {
+export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return `it throws ${String(error)}`;
   const line = error.message.split("\n").find((l) => l.trim() !== "") ?? error.name;
   const what = error.message.startsWith("Transform failed") ? (error.message.split("\n")[1] ?? line) : line;

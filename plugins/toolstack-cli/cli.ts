@@ -274,21 +274,25 @@ export async function runCli(run: HostRun, toolstack: ToolstackHooks, version: s
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
-    throw new ConfigError(commanderSentence(error, program), { cause: error });
+    throw new ConfigError(commanderSentence(error, program, run.argv), { cause: error });
   }
 }
 
 /** Commander's message as a sentence of ours. */
-function commanderSentence(error: CommanderError, program: Command): string {
+function commanderSentence(error: CommanderError, program: Command, argv: readonly string[]): string {
+  const command = program.commands.find((one) => one.name() === argv[0]);
+  const help = `see hookvisor ${command === undefined ? "" : `${command.name()} `}--help`;
   const text = error.message
     .replace(/^error: /, "")
     .replace(/\n+\(Did you mean (.*?)\?\)/s, "; perhaps $1")
     .trim();
   if (error.code === "commander.help")
-    return `Give a command: ${program.commands.map((c) => c.name()).join(", ")}; see hookvisor --help.`;
+    return `Give a command: ${program.commands.map((c) => c.name()).join(", ")}; ${help}.`;
   const plain = text
     .replace(/ argument missing$/, " needs a value")
-    .replace(/ is invalid\. It must/, " is wrong: it must");
+    .replace(/ is invalid\. It must/, " is wrong: it must")
+    .replace(/^option '(--[a-z-]+) <[^>]*>'/, "option $1")
+    .replace(/^(option --[a-z-]+) argument '(.*)' is wrong: (.*)\.$/s, "$1: $3, got '$2'.");
   const sentence = plain.charAt(0).toUpperCase() + plain.slice(1);
-  return /[.?!]$/.test(sentence) ? sentence : `${sentence}; see hookvisor --help.`;
+  return /[.?!]$/.test(sentence) ? sentence : `${sentence}; ${help}.`;
 }

@@ -9,6 +9,7 @@ import { basename } from "node:path";
 import { ConfigError, type Hypervisor, type ParamValues, providers, xen } from "hookvisor";
 import { addDevices, addSchedulerParam, createDraft, type DomainDraft, KEYS } from "./domain-draft.ts";
 import { type ImageContext, provided, type ToolstackHooks } from "./hooks.ts";
+import { nearest } from "./units.ts";
 import { parseXlArgument, parseXlConfig, type XlSetting } from "./xl-cfg.ts";
 
 /** Settings of the command line: KEY=VALUE, for all domains or for the one of a name. */
@@ -103,9 +104,14 @@ async function draftOf(item: string, sources: DraftSources): Promise<DomainDraft
   const image = provided(sources.toolstack.image, item);
   if (image === undefined) {
     const names = providers(sources.toolstack.image).map((p) => p.key);
-    throw new ConfigError(
-      `'${item}' is no file and no image; ${names.length === 0 ? "no images are known" : `the images are ${names.join(", ")}`}.`,
-    );
+    const near = nearest(item, names);
+    const hint =
+      near.length > 0
+        ? `perhaps ${near.join(" or ")} is meant`
+        : names.length > 0
+          ? `the images are ${names.join(", ")}`
+          : "no images are known";
+    throw new ConfigError(`'${item}' is no file and no image; ${hint}.`);
   }
   draft.name = item;
   for (const [key, value] of Object.entries(await image.settings(sources.image)))
@@ -168,8 +174,9 @@ function unknownKey(
     sources.note(`${place}: '${key}' is not supported and is ignored`);
     return;
   }
-  const all = [...Object.keys(KEYS), ...providers(sources.toolstack.configKey).map((p) => p.key), ...params].sort();
-  const near = all.filter((one) => one.startsWith(key.slice(0, 3)) || key.startsWith(one));
+  const plugged = [...providers(sources.toolstack.configKey), ...providers(sources.hypervisor.hooks.deviceType)];
+  const all = [...new Set([...Object.keys(KEYS), ...plugged.map((p) => p.key), ...params])].sort();
+  const near = nearest(key, all);
   throw new ConfigError(
     `${place}: there is no key '${key}'; ${near.length > 0 ? `perhaps ${near.join(" or ")}` : `the keys are ${all.join(", ")}`}.`,
   );

@@ -12,6 +12,7 @@ import {
   type Hypervisor,
   type MachineConfig,
   type Nanoseconds,
+  providers,
   type RunEnd,
 } from "hookvisor";
 import { createGuard } from "../../core/node/guard.ts";
@@ -78,6 +79,13 @@ export async function runCommand(
   const trace = settings.trace === null ? null : new TraceWriter(settings.trace);
   const session = new Session(hypervisor);
   trace?.tap(hypervisor.hooks);
+  let booted = false;
+  hypervisor.hooks.pluginFault.intercept({
+    name: "toolstack-cli",
+    call: ({ plugin, kind, reason }) => {
+      if (!booted) note(`${kind} of plugin '${plugin}' is ejected: ${reason}`);
+    },
+  });
   const out = settings.json ? streams.stderr : streams.stdout;
   const consoles = new Consoles(hypervisor, names, out, trace);
   run.host.terminals = (domain, index) => consoles.terminal(domain, index);
@@ -90,6 +98,9 @@ export async function runCommand(
   try {
     const machine = machineConfig(run, settings, drafts);
     await hypervisor.boot({ ...machine, scheduler: settings.scheduler });
+    booted = true; // from here on the log says it
+    const guard = createGuard(hypervisor);
+    hypervisor.devices.guard = guard;
     hypervisor.machine.onLog = (message) => {
       if (settings.verbose || isForUser(message)) note(message);
     };
@@ -111,7 +122,7 @@ export async function runCommand(
         ...(settings.timeout === null ? {} : { wallTimeout: settings.timeout }),
         realtime: settings.realtime || (script === null && attachment.live),
         input: () => attachment.nextInput(),
-        guard: createGuard(hypervisor),
+        guard,
       },
       () => attachment.interrupted,
     );
@@ -237,7 +248,7 @@ function domainConfig(draft: DomainDraft, files: Files, sources: DraftSources): 
   const { onPoweroff, onReboot, onCrash, uuid, cpus } = draft;
   return {
     name: draft.name!,
-    type: draft.type ?? guessType(files.kernel),
+    type: guestType(draft, files, sources.hypervisor),
     kernel: files.kernel,
     kernelName: draft.kernel!,
     ramdisk: files.ramdisk,
@@ -252,6 +263,15 @@ function domainConfig(draft: DomainDraft, files: Files, sources: DraftSources): 
     ...(onReboot === null ? {} : { onReboot }),
     ...(onCrash === null ? {} : { onCrash }),
   };
+}
+
+/** The type that was asked for, or the kernel's; ConfigError where no plugin provides it. */
+function guestType(draft: DomainDraft, files: Files, hypervisor: Hypervisor): string {
+  const type = draft.type ?? guessType(files.kernel);
+  const known = providers(hypervisor.hooks.arch).map((p) => p.key);
+  if (known.includes(type)) return type;
+  const from = draft.type === null ? `Kernel ${draft.kernel} is for guests of type '${type}'` : `Guest type '${type}'`;
+  throw new ConfigError(`${from}: no plugin provides that type; there are: ${known.join(", ")}.`);
 }
 
 /** Says how the run ended, and answers the exit code. */

@@ -24,8 +24,11 @@ export class TraceWriter {
     try {
       this.#fd = openSync(path, "w");
     } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
       throw new ConfigError(
-        `Trace ${path} cannot be written (${(error as NodeJS.ErrnoException).code ?? String(error)}).`,
+        code === "ENOENT"
+          ? `Trace ${path} cannot be written: there is no such folder.`
+          : `Trace ${path} cannot be written (${code ?? String(error)}).`,
       );
     }
     this.#line("# hookvisor trace 1");

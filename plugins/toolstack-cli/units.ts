@@ -30,6 +30,36 @@ export function formatDuration(ns: number): string {
   return `${ns} ns`;
 }
 
+/** The words that differ least from what was typed, when that is little enough for a slip of the fingers; at most three. */
+export function nearest(typed: string, words: readonly string[]): readonly string[] {
+  const most = typed.length < 3 ? 1 : typed.length < 7 ? 2 : 3;
+  const ranked = words
+    .map((word) => ({ word, edits: editsBetween(typed.toLowerCase(), word.toLowerCase()) }))
+    .filter(({ word, edits }) => edits <= most && edits < word.length);
+  const least = Math.min(...ranked.map(({ edits }) => edits));
+  return ranked
+    .filter(({ edits }) => edits === least)
+    .map(({ word }) => word)
+    .slice(0, 3);
+}
+
+/** Letters to insert, remove, replace or swap with a neighbour, to make `b` of `a`. */
+function editsBetween(a: string, b: string): number {
+  let before: readonly number[] = [];
+  let row: readonly number[] = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? before[j - 2]! + 1 : Infinity;
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1, swapped));
+    }
+    before = row;
+    row = next;
+  }
+  return row[b.length]!;
+}
+
 /** Rows of text in columns; the first row is the head; numbers to the right. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));

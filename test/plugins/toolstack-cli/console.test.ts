@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { Console, Multiplexer } from "../../../plugins/toolstack-cli/console.ts";
 import { parseInputScript, ScriptRunner } from "../../../plugins/toolstack-cli/input-script.ts";
-import { formatDuration, parseDuration, table } from "../../../plugins/toolstack-cli/units.ts";
+import { formatDuration, nearest, parseDuration, table } from "../../../plugins/toolstack-cli/units.ts";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text, "latin1");
 
@@ -119,6 +119,15 @@ test.each([
   ["1e3s", null],
 ])("the duration %s is %s ns", (text, ns) => {
   expect(parseDuration(text)).toBe(ns);
+});
+
+test("words that a slip of the fingers may have meant", () => {
+  const words = ["memory", "maxmem", "weight", "cap", "extra"];
+  expect(nearest("memroy", words)).toEqual(["memory"]);
+  expect(nearest("wieght", words)).toEqual(["weight"]);
+  expect(nearest("Cpa", words)).toEqual(["cap"]);
+  expect(nearest("colour", words)).toEqual([]);
+  expect(nearest("", words)).toEqual([]);
 });
 
 test("durations and tables for people", () => {

@@ -35,6 +35,7 @@ beforeAll(() => {
   put("noxen.elf", replaced(replaced(hello, "Xen\0", "Nex\0"), "__xen_guest", "__nex_guest"));
   put("elf32.elf", Buffer.concat([hello.subarray(0, 4), Buffer.from([1]), hello.subarray(5)]));
   put("empty.img", "");
+  put("sector.img", new Uint8Array(512));
   put("open.cfg", 'name = "x"\ndisk = [ "a,raw,xvda,w"\n');
   put("quote.cfg", 'kernel = "hello\nmemory = 3\n');
   put("word.cfg", "memory = lots\n");
@@ -104,6 +105,9 @@ describe("one clear sentence, exit code 1", () => {
         ["run", "hello", "--type", "hvm9"],
         ["run", "hello", "--name", "a b"],
         ["run", "nothing-like-this"],
+        ["run", "helo"],
+        ["run", "hello", "wieght=3"],
+        ["run", "hello", "--trace", at("nowhere/run.trace")],
         ["run", "hello", "colour=red"],
         ["run", "hello", "memroy=3"],
         ["run", "hello", "other:memory=3"],
@@ -117,27 +121,30 @@ describe("one clear sentence, exit code 1", () => {
       [
         "1: hookvisor: Unknown command 'fly'; see hookvisor --help.",
         "1: hookvisor: Unknown command 'rum'; perhaps run; see hookvisor --help.",
-        "1: hookvisor: Unknown option '--memroy'; perhaps --memory; see hookvisor --help.",
+        "1: hookvisor: Unknown option '--memroy'; perhaps --memory; see hookvisor run --help.",
         "1: hookvisor: There is nothing to run: give a kernel, a config file or the name of an image, or --kernel FILE; see hookvisor run --help.",
-        "1: hookvisor: Option '--memory <MiB>' needs a value; see hookvisor --help.",
+        "1: hookvisor: Option --memory needs a value; see hookvisor run --help.",
         "1: hookvisor: --memory: 'memory' must be a whole number from 1 to 4096, got "lots".",
         "1: hookvisor: --vcpus: 'vcpus' must be a whole number from 1 to 64, got "0".",
         "1: hookvisor: Option --pcpus: it must be a number, got 'many'.",
         "1: hookvisor: Option --pcpus: it must be at least 1, got '0'.",
         "1: hookvisor: Option --cpu-mhz: it must be above 0, got '-3'.",
-        "1: hookvisor: Option '--max-time <time>' argument 'soon' is wrong: it must be a duration such as 64s, 500ms or 2m.",
-        "1: hookvisor: Option '--timeout <time>' argument '-1s' is wrong: it must be a duration such as 64s, 500ms or 2m.",
+        "1: hookvisor: Option --max-time: it must be a duration such as 64s, 500ms or 2m, got 'soon'.",
+        "1: hookvisor: Option --timeout: it must be a duration such as 64s, 500ms or 2m, got '-1s'.",
         "1: hookvisor: No plugin provides scheduler 'best'; there are: ...",
-        "1: hookvisor: No plugin provides architecture 'hvm9'; there are: ...",
+        "1: hookvisor: Guest type 'hvm9': no plugin provides that type; there are: ...",
         "1: hookvisor: --name: 'name' must be 1 to 64 characters without blanks, ':' or slashes, got "a b".",
         "1: hookvisor: 'nothing-like-this' is no file and no image; the images are ...",
+        "1: hookvisor: 'helo' is no file and no image; perhaps hello is meant.",
+        "1: hookvisor: wieght=3: there is no key 'wieght'; perhaps weight.",
+        "1: hookvisor: Trace nowhere/run.trace cannot be written: there is no such folder.",
         "1: hookvisor: colour=red: there is no key 'colour'; the keys are ...",
         "1: hookvisor: memroy=3: there is no key 'memroy'; perhaps memory.",
         "1: hookvisor: other:memory=3: there is no domain 'other'; there are hello.",
         "1: hookvisor: vcpus=:1:1: this '[' is never closed; a ']' is missing.",
         "1: hookvisor: Domain 'hello' wants 4096 MiB and the machine has 4087 MiB free; give the machine more memory or the domain less.",
         "1: hookvisor: There is no completion for 'tcsh'; the shells are bash, zsh, fish.",
-        "1: hookvisor: Missing required argument 'shell'; see hookvisor --help.",
+        "1: hookvisor: Missing required argument 'shell'; see hookvisor completion --help.",
         "1: hookvisor: Option --plugin needs a file or the name of a package.",
       ]
     `);
@@ -187,8 +194,8 @@ describe("one clear sentence, exit code 1", () => {
         ["run", "hello", "--disk", `${at("folder")},raw,xvda,r`],
         ["run", "hello", "--disk", `${at("empty.img")},raw,xvda,r`],
         ["run", "hello", "--disk", `${at("text.txt")},raw,xvda,r`],
-        ["run", "hello", "--disk", `${at("half.elf")},raw,xvda,w`, "--disk", `${at("half.elf")},raw,xvdb,w`],
-        ["run", "hello", "--disk", `${at("half.elf")},raw,xvda,r`, "--disk", `${at("half.elf")},raw,xvda,r`],
+        ["run", "hello", "--disk", `${at("sector.img")},raw,xvda,w`, "--disk", `${at("sector.img")},raw,xvdb,w`],
+        ["run", "hello", "--disk", `${at("sector.img")},raw,xvda,r`, "--disk", `${at("sector.img")},raw,xvda,r`],
         ["run", "hello", "--input", at("missing.txt")],
         ["run", "hello", "--input", at("script.txt")],
         ["run", "hello", "--input", at("escape.txt")],
@@ -203,13 +210,13 @@ describe("one clear sentence, exit code 1", () => {
         "1: hookvisor: File folder: it is a directory, and an image file is wanted.",
         "1: hookvisor: Disk empty.img has 0 bytes; an image holds at least one sector of 512.",
         "1: hookvisor: Disk text.txt has 18 bytes; an image holds at least one sector of 512.",
-        "1: hookvisor: File half.elf: another device has it open for writing; attach it read-only to both, or use a copy.",
-        "1: hookvisor: Domain 'hello' has two devices 'vbd' with the number 51712 (half.elf,raw,xvda,r); give one of them another name.",
+        "1: hookvisor: File sector.img: another device has it open for writing; attach it read-only to both, or use a copy.",
+        "1: hookvisor: Domain 'hello' has two devices 'vbd' with the number 51712 (sector.img,raw,xvda,r); give one of them another name.",
         "1: hookvisor: Input script missing.txt: there is no such file.",
         "1: hookvisor: script.txt:2: expected 'expect TEXT' or 'send TEXT', got 'shout b'.",
         "1: hookvisor: escape.txt:1: '\\q' is no escape; there are \\n \\r \\t \\e \\\\ and \\xHH.",
         "1: hookvisor: script.txt:1: with several domains a line begins with the name of one, such as 'hello: expect a'.",
-        "1: hookvisor: Trace no/such/folder/trace cannot be written (ENOENT).",
+        "1: hookvisor: Trace no/such/folder/trace cannot be written: there is no such folder.",
       ]
     `);
   });
@@ -226,6 +233,8 @@ describe("one clear sentence, exit code 1", () => {
     put("syntax.ts", "export default {{{\n");
     put("imports.ts", 'import "./nowhere.ts";\nexport default 1;\n');
     put("empty.js", "\n");
+    put("mine.ts", "export default 1;\n");
+    put("syntax.config.ts", "export default {{{\n");
     put("unknown.config.json", '{ "plugin": ["x"] }');
     put("kind.config.yaml", "pcpus: many\n");
     put("broken.config.json", "{");
@@ -245,6 +254,8 @@ describe("one clear sentence, exit code 1", () => {
     const lines = [
       ...files.map((name) => ["--plugin", `./${name}`]),
       ["--plugin", "a-package-that-is-not-there"],
+      ["--plugin", "mine"],
+      ["--config", "./syntax.config.ts"],
       ["--config", "./package.config.json"],
     ];
     const texts: string[] = [];
@@ -264,8 +275,10 @@ describe("one clear sentence, exit code 1", () => {
         "1: hookvisor: Plugin ./imports.ts cannot be loaded: Cannot find module './nowhere.ts'.",
         "1: hookvisor: Plugin ./empty.js: expected 'name' to be a lower-case name such as 'scheduler-mine', got nothing.",
         "1: hookvisor: Plugin ./folder (from --plugin) is not found: the folder ./folder has no plugin.ts, plugin.js, index.ts or index.js.",
-        "1: hookvisor: Plugin a-package-that-is-not-there (from --plugin) is not found: no package of that name is installed where --plugin is; write ./a-package-that-is-not-there for a file.",
-        "1: hookvisor: Plugin hookvisor-plugin-that-is-not-there (from package.config.json) is not found: no package of that name is installed where package.config.json is; write ./hookvisor-plugin-that-is-not-there for a file.",
+        "1: hookvisor: Plugin a-package-that-is-not-there (from --plugin) is not found: no package of that name is installed here, and a file is given by its path, such as ./mine.ts.",
+        "1: hookvisor: Plugin mine (from --plugin) is not found: no package of that name is installed here, perhaps ./mine.ts is meant.",
+        "1: hookvisor: Config syntax.config.ts cannot be read: TransformError: syntax.config.ts:1:16: ERROR: Expected identifier but found "{".",
+        "1: hookvisor: Plugin hookvisor-plugin-that-is-not-there (from package.config.json) is not found: no package of that name is installed there, and a file is given by its path, such as ./mine.ts.",
       ]
     `);
     expect(
@@ -278,6 +291,46 @@ describe("one clear sentence, exit code 1", () => {
         "1: hookvisor: Config unknown.config.json: there is no key 'plugin'; the keys are ...",
         "1: hookvisor: Config kind.config.yaml: 'pcpus' must be a number.",
         "1: hookvisor: Config broken.config.json cannot be read: Expected property name or '}' in JSON at position 1 (line 1 column 2).",
+      ]
+    `);
+  });
+
+  test("device types and schedulers that break their contracts", async () => {
+    const device = (body: string): string =>
+      `const type = { type: "note", parse: (text) => text, deviceId: () => 0, create: () => ({ kind: "split", probe() {}, connect() {}, disconnect() {} }), ...${body} };
+export default { name: "device-note", api: "^1.0.0", apply(h) { h.hooks.deviceType.for("note").tap("device-note", () => type); } };
+`;
+    put("no-create.mjs", device("{ create: undefined }"));
+    put("no-connect.mjs", device('{ create: () => ({ kind: "split", probe() {} }) }'));
+    put("no-number.mjs", device("{ deviceId: () => -1 }"));
+    put("no-return.mjs", device("{ create() { for (;;); } }"));
+    put(
+      "no-luck.mjs",
+      device(
+        '{ create: () => ({ kind: "split", probe() { throw new Error("no luck"); }, connect() {}, disconnect() {} }) }',
+      ),
+    );
+    put(
+      "no-schedule.mjs",
+      'export default { name: "scheduler-none", api: "^1.0.0", apply(h) { h.hooks.scheduler.for("none").tap("scheduler-none", () => ({})); } };\n',
+    );
+    const texts: string[] = [];
+    for (const name of ["no-create", "no-connect", "no-number", "no-return", "no-luck"]) {
+      const ran = await hookvisor(["run", "hello", "--plugin", `./${name}.mjs`, "note=x"], { cwd: folder });
+      texts.push(`${ran.code}: ${clean(ran.stderr)}`);
+    }
+    const ran = await hookvisor(["run", "hello", "--plugin", "./no-schedule.mjs", "--scheduler", "none"], {
+      cwd: folder,
+    });
+    texts.push(`${ran.code}: ${clean(ran.stderr)}`);
+    expect(texts).toMatchInlineSnapshot(`
+      [
+        "1: hookvisor: Plugin 'device-note': device type 'note' must have the method create.",
+        "1: hookvisor: Plugin 'device-note': what create of device type 'note' returns must have the method connect.",
+        "1: hookvisor: Plugin 'device-note': deviceId of device type 'note' must answer a whole number from 0, and answered -1.",
+        "1: hookvisor: Attaching note 0 of hello (domain 1) (plugin 'device-note') did not return within 10 s, in no scheduler's code.",
+        "0: hookvisor: note 0 of hello (domain 1): no luck",
+        "0: hookvisor: scheduler of plugin 'scheduler-none' is ejected: lacks insertUnit, removeUnit, wake, sleep, doSchedule",
       ]
     `);
   });
