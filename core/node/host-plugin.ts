@@ -29,7 +29,8 @@ export interface HostRun {
 /** The process's streams, or those of a test. */
 export interface HostStreams {
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly fd?: number; setRawMode?(raw: boolean): unknown };
-  readonly stdout: Writable & { readonly isTTY?: boolean };
+  /** `columns`: the width of a terminal. */
+  readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number };
   readonly stderr: Writable & { readonly isTTY?: boolean };
 }
 

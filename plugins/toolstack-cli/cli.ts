@@ -7,7 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { ConfigError, defaultMachine, providers } from "hookvisor";
 import { z } from "zod";
 import type { HostRun } from "../../core/node/host-plugin.ts";
-import { completionScript, SHELLS } from "./completion.ts";
+import { type CompletionWords, completionScript, SHELLS } from "./completion.ts";
 import { demoCommand } from "./demo.ts";
 import { provided, type RunOptionProvider, type ToolstackHooks } from "./hooks.ts";
 import { listPlugins } from "./list-plugins.ts";
@@ -16,19 +16,27 @@ import { parseDuration } from "./units.ts";
 import type { XlSetting, XlValue } from "./xl-cfg.ts";
 
 const RUN_EXAMPLES = `
-An ITEM is a kernel (ELF, bzImage, packed or in a .deb), a config file in xl.cfg's syntax, or the name of an image (see hookvisor
-images); KEY=VALUE overrides a config's key (NAME:KEY=VALUE for one domain). Options apply to every item.
+An ITEM is a kernel (ELF, bzImage, packed or in a .deb), a config file in
+xl.cfg's syntax, or the name of an image (see hookvisor images); KEY=VALUE
+overrides a config's key (NAME:KEY=VALUE for one domain). Options apply to
+every item.
 
 Examples:
-  hookvisor run hello                                     an image of the project
-  hookvisor run debian --disk 'disk.img,raw,xvda,w'       Debian's Linux, 256 MiB, fetched once; --extra is appended
-  hookvisor run --kernel /boot/vmlinuz-6.1.0-40-cloud-amd64 --ramdisk initrd.img --extra console=hvc0
-  hookvisor run --kernel grub-x86_64-xen.bin --memory 128 --disk 'disk.img,raw,xvda,r'
-  hookvisor run guest.cfg vcpus=2 memory=256              a config file, two keys overridden
-  hookvisor run busy busy busy-2:cpu_weight=512 --max-time 2s --json
-  hookvisor run grub.bin --input session.txt --trace run.trace
+  an image of the project, and Debian's Linux (256 MiB, fetched once):
+    hookvisor run hello
+    hookvisor run debian --disk 'disk.img,raw,xvda,w'
+  kernels:
+    hookvisor run --kernel vmlinuz --ramdisk initrd.img --extra console=hvc0
+    hookvisor run --kernel grub-x86_64-xen.bin --disk 'disk.img,raw,xvda,r'
+  a config file, two keys overridden:
+    hookvisor run guest.cfg vcpus=2 memory=256
+  side by side; the second gets twice the CPU of the first:
+    hookvisor run busy busy busy-2:cpu_weight=512 --max-time 2s --json
+  the same input and the same trace every time:
+    hookvisor run grub.bin --input session.txt --trace run.trace
 
-Exit code: 0 all guests powered off, 1 your mistake, 3 a guest crashed, 124 a limit, 130 interrupted.`;
+Exit code: 0 all guests powered off, 1 your mistake, 3 a guest crashed,
+124 a limit, 130 interrupted.`;
 
 /** Options of `run` as commander has them, checked by a schema. */
 const runOptions = z.object({
@@ -60,8 +68,8 @@ function duration(text: string): number {
   return ns;
 }
 
-function collect(value: string, before: readonly string[]): readonly string[] {
-  return [...before, value];
+function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
 }
 
 /** A plain-words sentence for an option that the schema refuses. */
@@ -92,7 +100,7 @@ function declareRun(command: Command, added: readonly AddedOption[]): Command {
   declareOwn(command);
   for (const { name, provider } of added)
     if (!command.options.some((option) => option.long === `--${name}`))
-      command.option(`--${name} <${provider.value}>`, provider.summary, collect, []);
+      command.option(`--${name} <${provider.value}>`, provider.summary, collect);
   return command;
 }
 
@@ -130,7 +138,7 @@ function declareOwn(command: Command): Command {
     .option("--vcpus <n>", "virtual CPUs of each guest (default 1)")
     .option("--pcpus <n>", "simulated physical CPUs (default 1)")
     .option("--type <type>", "pv, pvh, hvm, riscv64, workload (default: guessed from the kernel)")
-    .option("--disk <spec>", "disk in xl's syntax, such as 'disk.img,raw,xvda,w'; may be repeated", collect, [])
+    .option("--disk <spec>", "disk in xl's syntax, such as 'disk.img,raw,xvda,w'; may be repeated", collect)
     .option("--scheduler <name>", "scheduler of the machine (default credit)")
     .option("--name <name>", "name of the guest")
     .option("--cpu-mhz <n>", "instructions a virtual microsecond (default 1000)")
@@ -200,7 +208,7 @@ export function createProgram(
     .description("A Xen-compatible hypervisor whose schedulers, devices and architectures are plugins.")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
-    .option("--plugin <file>", "load a plugin for this run: a file or a package; may be repeated", collect, [])
+    .option("--plugin <file>", "load a plugin for this run: a file or a package; may be repeated", collect)
     .option("--config <file>", "use this config instead of hookvisor.config.*")
     .exitOverride()
     .configureOutput({
@@ -214,7 +222,7 @@ export function createProgram(
   const add = (name: string): Command =>
     program
       .command(name)
-      .option("--plugin <file>", "load a plugin for this run: a file or a package; may be repeated", collect, [])
+      .option("--plugin <file>", "load a plugin for this run: a file or a package; may be repeated", collect)
       .option("--config <file>", "use this config instead of hookvisor.config.*");
   const added = addedOptions(toolstack);
   declareRun(add("run"), added).action(async (items: readonly string[], values: unknown) => {
@@ -237,7 +245,11 @@ export function createProgram(
     .option("--json", "print JSON")
     .action((options: { hooks?: boolean; json?: boolean }) => {
       stdout.write(
-        listPlugins(run.hypervisor, toolstack, { hooks: options.hooks === true, json: options.json === true }),
+        listPlugins(run.hypervisor, toolstack, {
+          hooks: options.hooks === true,
+          json: options.json === true,
+          width: stdout.columns ?? Infinity,
+        }),
       );
       finish(0);
     });
@@ -245,7 +257,7 @@ export function createProgram(
     .summary("print a completion script for bash, zsh or fish")
     .argument("<shell>", SHELLS.join(", "))
     .action((shell: string) => {
-      stdout.write(completionScript(program, shell));
+      stdout.write(completionScript(program, shell, completionWords(run, toolstack)));
       finish(0);
     });
   for (const { key } of providers(toolstack.command)) {
@@ -256,6 +268,16 @@ export function createProgram(
     command.action(async () => finish(await provider.run({ ...run, args: command.args, options: command.opts() })));
   }
   return program;
+}
+
+/** What completes what is no option of a command, and the values of options. */
+function completionWords({ hypervisor }: HostRun, toolstack: ToolstackHooks): CompletionWords {
+  const { scheduler, arch } = hypervisor.hooks;
+  const keys = (of: readonly { readonly key: string }[]): readonly string[] => of.map(({ key }) => key);
+  return {
+    items: { run: keys(providers(toolstack.image)), completion: SHELLS },
+    values: { "--scheduler": keys(providers(scheduler)), "--type": keys(providers(arch)) },
+  };
 }
 
 /** Runs the command line; answers the exit code. */

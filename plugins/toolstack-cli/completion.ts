@@ -1,7 +1,7 @@
 /**
  * Completion scripts for shells, made from the program's own commands and options, so that they can't differ from them.
  *
- * Words that are no option complete to files (kernels, configs, disks).
+ * Words that are no option complete to files (kernels, configs, disks) and to what plugins provide (images, schedulers).
  */
 import type { Command } from "commander";
 import { ConfigError } from "hookvisor";
@@ -12,6 +12,12 @@ interface Described {
   readonly name: string;
   readonly summary: string;
   readonly options: readonly { readonly flag: string; readonly description: string; readonly value: boolean }[];
+}
+
+/** Words besides commands and options, by command and by option. */
+export interface CompletionWords {
+  readonly items: Readonly<Record<string, readonly string[]>>;
+  readonly values: Readonly<Record<string, readonly string[]>>;
 }
 
 function describe(program: Command): readonly Described[] {
@@ -30,25 +36,33 @@ function describe(program: Command): readonly Described[] {
 }
 
 /** The script for one shell. ConfigError for another. */
-export function completionScript(program: Command, shell: string): string {
+export function completionScript(program: Command, shell: string, words: CompletionWords): string {
   const commands = describe(program);
   switch (shell) {
     case "bash":
-      return bash(commands);
+      return bash(commands, words);
     case "zsh":
-      return zsh(commands);
+      return zsh(commands, words);
     case "fish":
-      return fish(commands);
+      return fish(commands, words);
     default:
       throw new ConfigError(`There is no completion for '${shell}'; the shells are ${SHELLS.join(", ")}.`);
   }
 }
 
-function bash(commands: readonly Described[]): string {
-  const cases = commands.map((c) => `    ${c.name}) words="${c.options.map((o) => o.flag).join(" ")}" ;;`).join("\n");
+function bash(commands: readonly Described[], { items, values }: CompletionWords): string {
+  const cases = commands
+    .map((c) => {
+      const options = c.options.map((o) => o.flag).join(" ");
+      return `    ${c.name}) words="${options}" items="${(items[c.name] ?? []).join(" ")}" ;;`;
+    })
+    .join("\n");
+  const after = Object.entries(values)
+    .map(([flag, of]) => `    ${flag}) COMPREPLY=($(compgen -W "${of.join(" ")}" -- "$current")); return ;;`)
+    .join("\n");
   return `# hookvisor completion for bash: source <(hookvisor completion bash)
 _hookvisor() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" command="\${COMP_WORDS[1]}" words=""
+  local current="\${COMP_WORDS[COMP_CWORD]}" command="\${COMP_WORDS[1]}" words="" items=""
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W "${commands.map((c) => c.name).join(" ")} --help --version" -- "$current"))
@@ -57,9 +71,12 @@ _hookvisor() {
   case "$command" in
 ${cases}
   esac
+  case "\${COMP_WORDS[COMP_CWORD - 1]}" in
+${after}
+  esac
   case "$current" in
     -*) COMPREPLY=($(compgen -W "$words" -- "$current")) ;;
-    *) COMPREPLY=($(compgen -f -- "$current")) ;;
+    *) COMPREPLY=($(compgen -W "$items" -- "$current") $(compgen -f -- "$current")) ;;
   esac
 }
 complete -o filenames -F _hookvisor hookvisor
@@ -70,15 +87,26 @@ function zshQuote(text: string): string {
   return text.replaceAll("'", "'\\''").replaceAll("[", "(").replaceAll("]", ")").replaceAll(":", " ");
 }
 
-function zsh(commands: readonly Described[]): string {
+function zsh(commands: readonly Described[], { items, values }: CompletionWords): string {
   const cases = commands
     .map((c) => {
-      const specs = c.options.map((o) => `'${o.flag}[${zshQuote(o.description)}]${o.value ? ":value:_files" : ""}'`);
-      return `    ${c.name}) _arguments ${specs.join(" ")} '*:file:_files' ;;`;
+      const value = (flag: string): string => {
+        const of = values[flag];
+        return of === undefined ? ":value:_files" : `:value:(${of.join(" ")})`;
+      };
+      const specs = c.options.map((o) => `'${o.flag}[${zshQuote(o.description)}]${o.value ? value(o.flag) : ""}'`);
+      const rest = items[c.name] === undefined ? "_files" : `_hookvisor_items_${c.name}`;
+      return `    ${c.name}) _arguments ${specs.join(" ")} '*:item:${rest}' ;;`;
     })
+    .join("\n");
+  const lists = Object.entries(items)
+    .map(
+      ([name, of]) => `_hookvisor_items_${name}() { _alternative 'words:word:(${of.join(" ")})' 'files:file:_files' }`,
+    )
     .join("\n");
   return `#compdef hookvisor
 # hookvisor completion for zsh: source <(hookvisor completion zsh)
+${lists}
 _hookvisor() {
   local -a commands
   commands=(${commands.map((c) => `'${c.name}:${zshQuote(c.summary)}'`).join(" ")})
@@ -97,7 +125,7 @@ compdef _hookvisor hookvisor
 `;
 }
 
-function fish(commands: readonly Described[]): string {
+function fish(commands: readonly Described[], { items, values }: CompletionWords): string {
   const quote = (text: string): string => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
   const lines = commands.map(
     (c) => `complete -c hookvisor -n __fish_use_subcommand -f -a ${c.name} -d ${quote(c.summary)}`,
@@ -106,8 +134,10 @@ function fish(commands: readonly Described[]): string {
     for (const o of c.options) {
       const name = o.flag.startsWith("--") ? `-l ${o.flag.slice(2)}` : `-s ${o.flag.slice(1)}`;
       lines.push(
-        `complete -c hookvisor -n '__fish_seen_subcommand_from ${c.name}' ${name}${o.value ? " -r" : ""} -d ${quote(o.description)}`,
+        `complete -c hookvisor -n '__fish_seen_subcommand_from ${c.name}' ${name}${o.value ? " -r" : ""}${values[o.flag] === undefined ? "" : ` -f -a ${quote(values[o.flag]!.join(" "))}`} -d ${quote(o.description)}`,
       );
     }
+  for (const [command, of] of Object.entries(items))
+    lines.push(`complete -c hookvisor -n '__fish_seen_subcommand_from ${command}' -a ${quote(of.join(" "))}`);
   return `# hookvisor completion for fish: hookvisor completion fish | source\n${lines.join("\n")}\n`;
 }

@@ -25,7 +25,7 @@ function provisions(
 export function listPlugins(
   hypervisor: Hypervisor,
   toolstack: ToolstackHooks,
-  options: { readonly hooks: boolean; readonly json: boolean },
+  options: { readonly hooks: boolean; readonly json: boolean; readonly width: number },
 ): string {
   const all = provisions(hypervisor, toolstack);
   const plugins = hypervisor.plugins.map(({ plugin, source }) => ({
@@ -35,11 +35,18 @@ export function listPlugins(
     provides: all.filter((p) => p.plugin === plugin.name).map(({ what, key }) => `${what} ${key}`),
   }));
   if (options.json) return `${JSON.stringify(options.hooks ? { plugins, hooks: hookTable } : { plugins }, null, 2)}\n`;
-  const rows = plugins.map((p) => [p.name, summary(p.provides), p.source, p.description]);
-  let text = table([["PLUGIN", "PROVIDES", "FROM", "DESCRIPTION"], ...rows]);
-  if (options.hooks)
-    text += `\n${table([["HOOK", "KIND", "ARGUMENTS", "CALLED WHEN"], ...Object.entries(hookTable).map(([name, f]) => [name, f.kind, f.args, f.when])])}`;
+  const rows = plugins.map((p) => [p.name, summary(p.provides), origin(p.source) + p.description]);
+  let text = table([["PLUGIN", "PROVIDES", "DESCRIPTION"], ...rows], options.width);
+  if (options.hooks) {
+    const hooks = Object.entries(hookTable).map(([name, f]) => [name, f.kind, f.args, f.when]);
+    text += `\n${table([["HOOK", "KIND", "ARGUMENTS", "CALLED WHEN"], ...hooks], options.width)}`;
+  }
   return text;
+}
+
+/** Where a plugin is from, unless it is the project's own. */
+function origin(source: string): string {
+  return /^(core|arch|plugins)[/\\]/.test(source) ? "" : `(${source}) `;
 }
 
 /** Keys of one kind that are listed by name; more are counted. */

@@ -60,8 +60,43 @@ function editsBetween(a: string, b: string): number {
   return row[b.length]!;
 }
 
-/** Rows of text in columns; the first row is the head; numbers to the right. */
-export function table(rows: readonly (readonly string[])[]): string {
+/** A text in lines of at most so many characters, cut between words; a longer word has a line of its own. */
+export function wrap(text: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" "))
+    if (line === "") line = word;
+    else if (line.length + 1 + word.length <= width) line += ` ${word}`;
+    else {
+      lines.push(line);
+      line = word;
+    }
+  return [...lines, line];
+}
+
+/** Rows with cells that are wrapped, the widest columns first, so that all columns fit in so many characters; no word is cut. */
+function fitted(rows: readonly (readonly string[])[], width: number): readonly (readonly string[])[] {
+  const columns = rows[0]?.length ?? 0;
+  const widths = Array.from({ length: columns }, (_, i) => Math.max(...rows.map((row) => (row[i] ?? "").length)));
+  const words = widths.map((_, i) =>
+    Math.max(...rows.flatMap((row) => (row[i] ?? "").split(" ").map((w) => w.length))),
+  );
+  for (let over = widths.reduce((a, b) => a + b + 2, -2) - width; over > 0; over--) {
+    const widest = Math.max(...widths.filter((w, i) => w > words[i]!));
+    const column = widths.findIndex((w, i) => w === widest && w > words[i]!);
+    if (column < 0) break;
+    widths[column] = widest - 1;
+  }
+  return rows.flatMap((row) => {
+    const cells = row.map((cell, i) => wrap(cell, widths[i]!));
+    const height = Math.max(...cells.map((lines) => lines.length));
+    return Array.from({ length: height }, (_, line) => cells.map((lines) => lines[line] ?? ""));
+  });
+}
+
+/** Rows of text in columns; the first row is the head; numbers to the right; no wider than `width` characters where that can be. */
+export function table(all: readonly (readonly string[])[], width = Infinity): string {
+  const rows = Number.isFinite(width) ? fitted(all, width) : all;
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
   const right = widths.map((_, column) =>
     rows.slice(1).every((row) => /^[-+]?[0-9.]+( ?[a-zµ%]+)?$/.test(row[column] ?? "")),

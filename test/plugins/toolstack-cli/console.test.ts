@@ -139,4 +139,10 @@ test("durations and tables for people", () => {
       ["long", "10"],
     ]),
   ).toBe("NAME  CPU\na     1.5\nlong   10\n");
+  const wide = [
+    ["NAME", "WHAT"],
+    ["a-long-name", "words that need two lines"],
+  ];
+  expect(table(wide, 30)).toBe("NAME         WHAT\na-long-name  words that need\n             two lines\n");
+  expect(table(wide, 5)).toContain("a-long-name  words\n             that\n");
 });

@@ -1,4 +1,5 @@
 /** `hookvisor run` from its arguments to its exit code, with the project's own guests, in this process. */
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -243,6 +244,35 @@ test("list-plugins names every plugin with what it provides", async () => {
   expect(plugins.find((p) => p.name === "device-vbd")?.provides).toEqual(["device vbd"]);
   expect(plugins.find((p) => p.name === "scheduler-credit")?.provides).toEqual(["scheduler credit"]);
   expect(Object.keys(hooks)).toContain("contextSwitch");
+});
+
+test("list-plugins and help fit a terminal of 80 columns", async () => {
+  for (const argv of [["list-plugins", "--hooks"], ["--help"], ["run", "--help"]]) {
+    const stdout = Object.assign(new Collector(), { isTTY: true, columns: 80 });
+    expect(await main(argv, { stdin: new PassThrough(), stdout, stderr: stdout })).toBe(0);
+    for (const line of stdout.text.split("\n")) expect(line.length, line).toBeLessThanOrEqual(80);
+    expect(stdout.text).not.toContain("default: []");
+  }
+});
+
+test("a shell completes commands, options, and what plugins provide", async () => {
+  const stdout = new Collector();
+  expect(await main(["completion", "bash"], { stdin: new PassThrough(), stdout, stderr: stdout })).toBe(0);
+  const completed = (...words: readonly string[]): string[] => {
+    const ask = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}; _hookvisor; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const { stdout: said, status } = spawnSync("bash", ["-c", `${stdout.text}\n${ask}`], {
+      encoding: "utf8",
+      cwd: folder,
+    });
+    expect(status).toBe(0);
+    return said.split("\n").filter((word) => word !== "");
+  };
+  put("hell.cfg", "");
+  expect(completed("hookvisor", "ru")).toEqual(["run"]);
+  expect(completed("hookvisor", "run", "--max")).toEqual(["--max-time"]);
+  expect(completed("hookvisor", "run", "hell")).toEqual(["hello", "hello-2007", "hell.cfg"]);
+  expect(completed("hookvisor", "run", "--scheduler", "")).toEqual(["credit", "round-robin"]);
+  expect(completed("hookvisor", "completion", "z")).toEqual(["zsh"]);
 });
 
 test("help has examples, completions know the options", async () => {
