@@ -173,6 +173,12 @@ export interface EmitContext {
   leave(code: Expr): Expr;
   /** Calls a helper by its index (i32), and acts on what it answers. */
   helper(index: Expr): Expr;
+  /**
+   * Pushes the i32 that `body` pushes. `body` is emitted once, as a function of its own, however many ops share it by
+   * this name: it works on cells and on its own scratch locals, has no operands, and neither faults nor leaves. For what is
+   * long and rare: every tier's compilation gets shorter by it.
+   */
+  shared(name: string, body: (c: EmitContext) => Expr): Expr;
 }
 
 /** What the oracle hands an op's independent meaning. Values are unsigned BigInts of the width asked. */
@@ -236,6 +242,13 @@ export interface OpSpec {
   readonly terminator?: "branch" | "jump" | "computed";
   /** A forward skip within the block: imm lo is patched with the byte distance to its label. */
   readonly skip?: boolean;
+  /** Usual code seldom needs it: the interpreter may give up some of its speed to be compiled sooner, in less memory. */
+  readonly rare?: boolean;
+}
+
+/** Marks as rare those ops of a list whose name matches. */
+export function rarely(ops: readonly OpSpec[], names: RegExp = /(?:)/): readonly OpSpec[] {
+  return ops.map((op) => (names.test(op.name) ? { ...op, rare: true } : op));
 }
 
 /** Defines an operation (identity, for the type and the reader). */

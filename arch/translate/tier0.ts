@@ -90,15 +90,30 @@ const STORES: Record<StoreKind, readonly [instruction: number, bytes: number, ve
   v64: [STORE.i64, 8, true],
 };
 
+/**
+ * Rare ops jump to one end for each so many ops, and only that to the next op: where a thousand ops meet in one place, the host's compiler
+ * takes 280 MB and half a second (quadratic in their number). The others go there directly, as the detour costs some of them a third of
+ * their speed.
+ */
+const GROUP = 32;
 const S = 0;
 const IP = 1;
 const BUDGET = 2;
+
+/** Functions of the module that ops call. */
+interface ContextFunctions {
+  readonly load: number;
+  readonly store: number;
+  readonly helper: number;
+  /** Index of the function of a shared part, (state) -> i32; emitted when it is first asked for. */
+  readonly shared: (name: string, body: (c: EmitContext) => Expr) => number;
+}
 
 /** The emitter's side of the interpreter: one object, told which op it emits. */
 class Tier0Context implements EmitContext {
   readonly #body: FunctionBody;
   readonly #layout: Layout;
-  readonly #functions: { readonly load: number; readonly store: number; readonly helper: number };
+  readonly #functions: ContextFunctions;
   readonly #locals = new Map<string, Local>();
   readonly tlb: Local;
   readonly mode: Local;
@@ -125,7 +140,7 @@ class Tier0Context implements EmitContext {
   readonly hi3: Expr = load(LOAD.i32, 1, (w) => w.get(IP), 28);
   readonly vimm: Expr = load(LOAD.v128, 1, (w) => w.get(IP), 16);
 
-  constructor(body: FunctionBody, layout: Layout, functions: { load: number; store: number; helper: number }) {
+  constructor(body: FunctionBody, layout: Layout, functions: ContextFunctions) {
     this.#body = body;
     this.#layout = layout;
     this.#functions = functions;
@@ -319,6 +334,14 @@ class Tier0Context implements EmitContext {
     }
     return seq(ask, when(this.code.get, this.#label("leave")));
   }
+
+  shared(name: string, body: (c: EmitContext) => Expr): Expr {
+    const index = this.#functions.shared(name, body);
+    return (w) => {
+      w.get(S);
+      w.call(index);
+    };
+  }
 }
 
 /** Emits `run`. */
@@ -348,7 +371,13 @@ function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout
   const fault = w.block();
   const lookup = w.block();
   const again = w.block();
-  const cases: Label[] = ops.list.map(() => w.block(VOID)).reverse();
+  // Rare ops have their ends in common: see GROUP.
+  const cases: Label[] = [];
+  const tails: Label[] = [];
+  for (let id = ops.list.length - 1; id >= 0; id--) {
+    cases[id] = w.block(VOID);
+    if (id % GROUP === 0 && id > 0) tails[id / GROUP - 1] = w.block(VOID);
+  }
   // The innermost block is op 0's: its end comes first.
   const none = w.block();
   load(0x2f, 1, ip.get)(w);
@@ -357,6 +386,11 @@ function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout
   w.unreachable();
   c.labels = { fault, leave, lookup, enter, reload: again, next };
   for (const op of ops.list) {
+    if (op.id % GROUP === 0 && op.id > 0) {
+      w.end();
+      ip.set(i32.add(ip.get, c32(16)))(w);
+      w.br(next);
+    }
     w.end();
     op.exits = false;
     op.stores = false;
@@ -365,8 +399,10 @@ function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout
     if (op.terminator !== undefined) {
       w.unreachable();
     } else {
-      ip.set(i32.add(ip.get, c32(op.bytes)))(w);
-      w.br(next);
+      const tail = op.rare === true ? tails[Math.floor(op.id / GROUP)] : undefined;
+      const here = tail === undefined ? op.bytes : op.bytes - 16;
+      if (here > 0) ip.set(i32.add(ip.get, c32(here)))(w);
+      w.br(tail ?? next);
     }
   }
   c.op = undefined;
@@ -462,8 +498,21 @@ export function emitTier0(o: Tier0Options): Uint8Array<ArrayBuffer> {
   const f = { resolve, special, wroteCode, address };
   define(slowLoad, slowType, (body) => emitSlow(body, o, false, f));
   define(slowStore, slowType, (body) => emitSlow(body, o, true, f));
+  const sharedType = { parameters: [I32], results: [I32] };
+  const known = new Map<string, number>();
+  const shared = (name: string, emit: (c: EmitContext) => Expr): number => {
+    let index = known.get(name);
+    if (index === undefined) {
+      index = m.declare(sharedType);
+      known.set(name, index);
+      define(index, sharedType, (body) => {
+        body.write(emit(new Tier0Context(body, o.layout, { load: slowLoad, store: slowStore, helper, shared })));
+      });
+    }
+    return index;
+  };
   define(run, runType, (body) => {
-    const context = new Tier0Context(body, o.layout, { load: slowLoad, store: slowStore, helper });
+    const context = new Tier0Context(body, o.layout, { load: slowLoad, store: slowStore, helper, shared });
     emitRun(body, context, o.ops, o.layout, fetch);
   });
   define(translate, fourType, (body) => emitTranslate(body, resolve));

@@ -50,10 +50,12 @@ export function emitCarry(c: EmitContext): Expr {
   );
 }
 
-/**
- * Statement: computes the six flags into i32 local 3 (bits as in RFLAGS). Uses i32 locals 2 and 3 and i64 locals 2 and 3.
- */
+/** Statement: computes the six flags into i32 local 3 (bits as in RFLAGS), by a function that all ops share. */
 export function emitFlags(c: EmitContext): Expr {
+  return c.i32(3).set(c.shared("x.flags", (f) => f.seq(emitFlagsHere(f), f.i32(3).get)));
+}
+
+function emitFlagsHere(c: EmitContext): Expr {
   const shift = c.i64(2); // 64 - width
   const result = c.i64(3);
   const code = c.i32(2);
@@ -169,7 +171,7 @@ export function emitConditionOf(cc: number, flags: Expr): Expr {
   return cc & 1 ? i32.eqz(e) : e;
 }
 
-/** Statement: puts condition `cc` (0 or 1) into i32 local 0, whatever made the flags. Uses the locals of emitFlags. */
+/** Statement: puts condition `cc` (0 or 1) into i32 local 0, whatever made the flags. Uses i32 local 3. */
 export function emitCondition(c: EmitContext, cc: number): Expr {
   const out = c.i32(0);
   if ((cc & 14) === COND_B) return out.set(cc & 1 ? i32.eqz(emitCarry(c)) : emitCarry(c));

@@ -1,5 +1,5 @@
 /** Every core operation, in the order of the interpreter's table. */
-import type { OpSpec } from "../ir.ts";
+import { type OpSpec, rarely } from "../ir.ts";
 import { controlOps, engineOps } from "./control.ts";
 import { floatOps } from "./float.ts";
 import { integerOps } from "./integer.ts";
@@ -9,8 +9,8 @@ import { vectorOps } from "./vector.ts";
 export const coreOps: readonly OpSpec[] = [
   ...engineOps,
   ...controlOps,
-  ...integerOps,
-  ...memoryOps,
-  ...vectorOps,
-  ...floatOps,
+  ...rarely(integerOps, /16|^(add|sub|and|or|xor|shl|shr|sar|rol|ror|mul|not|neg)8|32si?$|div|rem|clz|ctz|popcnt|^set/),
+  ...rarely(memoryOps, /^(ld[zsmw]|sti?)16|^lds8x?$/),
+  ...rarely(vectorOps),
+  ...rarely(floatOps),
 ];
