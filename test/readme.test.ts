@@ -2,9 +2,20 @@
  * The README does what it says: its files are written into an empty folder outside the project, its commands run there, and print what it shows
  * (`...` stands for any lines). Its scheduler is the source of plugins/scheduler-round-robin under another name.
  */
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fatImage } from "./tools/fat-image.ts";
 import { GRUB_PV, itWithGuest } from "./tools/guest-file.ts";
@@ -98,6 +109,14 @@ describe("the README", () => {
     expect(quoted).toBe(
       source.replaceAll("scheduler-round-robin", "scheduler-turns").replaceAll('"round-robin"', '"turns"'),
     );
+  });
+
+  test("its scheduler passes the conformance kit, as the README runs it", async () => {
+    mkdirSync(join(folder, "node_modules"));
+    symlinkSync(PROJECT, join(folder, "node_modules", "hookvisor"));
+    const args = ["--conditions=hookvisor-source", "--import", import.meta.resolve("tsx"), "--test", "turns.test.ts"];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: folder });
+    expect(stdout).toMatch(/pass 6\n.*fail 0\n/);
   });
 
   test("its config loads its scheduler", async () => {
