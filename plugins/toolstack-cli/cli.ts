@@ -134,7 +134,7 @@ function declareOwn(command: Command): Command {
     .option("--kernel <file>", "kernel to boot: an ELF image, a bzImage, one of these packed, or a .deb with one")
     .option("--ramdisk <file>", "initial ramdisk")
     .option("--extra <text>", "kernel command line")
-    .option("--memory <MiB>", "memory of each guest (default 128)")
+    .option("--memory <MiB>", "memory of each guest (default: the image's, or 128)")
     .option("--vcpus <n>", "virtual CPUs of each guest (default 1)")
     .option("--pcpus <n>", "simulated physical CPUs (default 1)")
     .option("--type <type>", "pv, pvh, hvm, riscv64, workload (default: guessed from the kernel)")

@@ -9,7 +9,7 @@ import { definePlugin } from "hookvisor";
 import { projectRoot } from "../../core/node/resolve.ts";
 import { runCli } from "./cli.ts";
 import { createToolstackHooks } from "./hooks.ts";
-import { ownImages } from "./images.ts";
+import { ownImages, summaryOf } from "./images.ts";
 
 const NAME = "toolstack-cli";
 
@@ -23,7 +23,7 @@ export default definePlugin({
     hypervisor.ownHooks("toolstack", toolstack);
     for (const [name, kernel] of ownImages(projectRoot))
       toolstack.image.for(name).tap(NAME, () => ({
-        summary: "a teaching guest of the project",
+        summary: summaryOf(name),
         settings: async () => ({ kernel, memory: 32 }),
       }));
     hypervisor.hooksOf("host")?.main.tapPromise(NAME, (run) => {

@@ -59,5 +59,6 @@ test("the scheduler whose code does not return is ejected", () => {
 
 test("where no scheduler's code ran it is an error", () => {
   const guard = createGuard(withPools(fakePool(null)), 50);
-  expect(() => guard(forever)).toThrow("did not return within 0.05 s");
+  expect(() => guard(forever)).toThrow("A step of the machine did not return within 0.05 s");
+  expect(() => guard(forever, "Attaching note 0")).toThrow("Attaching note 0 did not return within 0.05 s");
 });
