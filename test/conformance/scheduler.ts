@@ -184,10 +184,14 @@ export function schedulerSuite(framework: SuiteFramework, under: SchedulerUnderT
   });
 }
 
-/** No pCPU of the pool idles while a unit that may run there waits. */
+/** No pCPU of the pool idles while a unit that may run there waits, unless some pCPU is about to choose anew. */
 function checkConserving(load: Load, check: (condition: boolean, message: string) => void): void {
-  const idle = load.machine.pcpus.filter((p) => p.current === null && !p.needSchedule);
-  for (const unit of load.pool.units)
-    if (unit.runnable && unit.runningOn === null)
-      for (const pcpu of idle) check(!unit.hardAffinity.has(pcpu.id), `pCPU ${pcpu.id} idles while ${unit} waits`);
+  const { pcpus } = load.machine;
+  for (const unit of load.pool.units) {
+    if (!unit.runnable || unit.runningOn !== null) continue;
+    const allowed = pcpus.filter((p) => unit.hardAffinity.has(p.id));
+    if (allowed.some((p) => p.needSchedule)) continue;
+    const idle = allowed.find((p) => p.current === null);
+    check(idle === undefined, `pCPU ${idle?.id} idles while ${unit} waits`);
+  }
 }
