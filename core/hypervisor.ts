@@ -431,7 +431,7 @@ export class Hypervisor implements HypervisorSetup {
     if (domains.get(id)?.dying && frames.ownedBy(id) === 0) domains.delete(id);
   }
 
-  /** Runs the machine until `done`, a limit, or until nothing can ever happen again. Returns to the host's event loop every 10 ms. */
+  /** Runs the machine until `done`, a limit, or until nothing can ever happen again. Returns to the host's event loop every 10 ms (50 when free running). */
   async run(options: RunOptions = {}): Promise<RunEnd> {
     return new Runner(this.loop, this.machine, options).run();
   }
