@@ -1,7 +1,7 @@
 /**
  * The lifter: guest bytes of one page to one block of IR.
  *
- * A block ends at a control transfer, a system instruction, a repeated string instruction, the engine's limit, or the page's end. An
+ * A block ends at a control transfer (but a short jump forwards within the page), a system instruction, a repeated string instruction, the engine's limit, or the page's end. An
  * instruction that cannot be decoded becomes the exception it raises; what lies before it runs first.
  */
 import type { Lift } from "../../translate/ir.ts";
@@ -11,6 +11,10 @@ import { X86_OPSET } from "../opset.ts";
 import { MODE_32, MODE_64, MODE_NO_FPU, MODE_SIZE, VECTOR_GP } from "../state.ts";
 import { X86_TABLE } from "../table.ts";
 import { FLAGS_UNKNOWN, LiftContext, type X86Entry } from "./context.ts";
+import { jmpJ } from "./control.ts";
+
+/** Bytes that a jump within a block may skip: a store into them ends the block too. */
+const MAX_SKIPPED = 128;
 
 /** Makes the lifter of an engine; the engine's op numbers must be those of opset.ts. */
 export function makeLift(ops: OpSet): Lift {
@@ -34,7 +38,17 @@ export function makeLift(ops: OpSet): Lift {
         if (n === 0) return LIFT_TRUNCATED;
         break;
       }
-      const length = result === DECODE_OK ? i.length : result === DECODE_TOO_LONG ? MAX_LENGTH : 1;
+      let length = result === DECODE_OK ? i.length : result === DECODE_TOO_LONG ? MAX_LENGTH : 1;
+      // A short jump forwards is an instruction that also skips bytes: the block goes on where it lands.
+      const follows =
+        result === DECODE_OK &&
+        i.entry!.lift === jmpJ &&
+        i.bits === 64 &&
+        n + 1 < source.maxInstructions &&
+        i.immLo >= 0 &&
+        i.immLo <= MAX_SKIPPED &&
+        at + length + i.immLo < source.end;
+      if (follows) length += i.immLo;
       x.start();
       builder.instruction(pcLo, pcHi, length);
       x.pcLo = pcLo;
@@ -43,6 +57,12 @@ export function makeLift(ops: OpSet): Lift {
       x.nextLo = sum | 0;
       x.nextHi = (pcHi + (sum > 0xffffffff ? 1 : 0)) | 0;
       const lift = result === DECODE_OK ? i.entry!.lift : null;
+      if (follows) {
+        pcLo = x.nextLo;
+        pcHi = x.nextHi;
+        at += length;
+        continue;
+      }
       if (lift === null) {
         if (result === DECODE_TOO_LONG) x.raise(VECTOR_GP, 0);
         else x.undefined();
