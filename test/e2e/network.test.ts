@@ -1,5 +1,5 @@
 /**
- * Two unmodified Debian domains on one bridge: addresses by DHCP, names by DNS, pings between them and to the gateway, a file over TCP with
+ * Two unmodified Debian domains, of one and of four vCPUs, on one bridge: addresses by DHCP, names by DNS, pings between them and to the gateway, a file over TCP with
  * checksum and segmentation offload, and a capture of it all.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -59,18 +59,22 @@ describe("two Debian domains on one bridge", () => {
             "head -c 2000000 /dev/urandom >/tmp/data; nc debian-2 5000 </tmp/data; sha256sum </tmp/data; echo one se''nt",
           ),
           until("debian", "one sent"),
-          typed("debian-2", "wait; sha256sum </tmp/got; grep eth0 /proc/net/dev; poweroff"),
+          typed("debian-2", "wait; sha256sum </tmp/got; grep eth0 /proc/net/dev; echo cpus: $(nproc); poweroff"),
           typed("debian", "poweroff"),
         ].join(""),
       );
-      const ran = await hookvisor(["run", "debian", "debian", "--vif", "", "--pcap", capture, "--input", script], {
-        cwd: folder,
-        timeout: TIMEOUT,
-      });
+      const ran = await hookvisor(
+        ["run", "debian", "debian", "debian-2:vcpus=4", "--vif", "", "--pcap", capture, "--input", script],
+        {
+          cwd: folder,
+          timeout: TIMEOUT,
+        },
+      );
       const one = linesOf(ran, "debian").join("\n");
       const two = linesOf(ran, "debian-2").join("\n");
       expect(ran.stderr).toBe("");
       expect(two).toContain("inet 10.0.0.3/24 ");
+      expect(two).toContain("cpus: 4");
       expect(one.match(/64 bytes from 10\.0\.0\.1: seq=\d/g)).toHaveLength(3);
       expect(one.match(/64 bytes from 10\.0\.0\.3: seq=\d/g)).toHaveLength(3);
       expect(one).toContain("9008 bytes from 10.0.0.3");
