@@ -60,6 +60,7 @@ import {
 import { STOP } from "./ops/control.ts";
 import { coreOps } from "./ops/index.ts";
 import { Oracle } from "./oracle.ts";
+import { Regions } from "./region.ts";
 import type { WalkEmitter } from "./slow.ts";
 import { emitTier0, type Tier0Exports, type Tier0Imports } from "./tier0.ts";
 
@@ -95,6 +96,8 @@ export interface EngineOptions {
   readonly vcpus?: number;
   /** "oracle" runs everything through the slow reference interpreter. */
   readonly tier?: "interpreter" | "oracle";
+  /** Samples that make a loop hot, which is then compiled; 0: none is. Default 8. */
+  readonly hotSamples?: number;
 }
 
 /** A vCPU's place in memory 1. */
@@ -131,6 +134,8 @@ export class TranslatedVcpu {
 
 /** Instructions after which the interpreter is left at first, so that the host can replace it by its optimised version. */
 const SLICE = 200_000;
+/** Where compiled code may be near: the first stretch of the interpreter, each further one being four times as long. */
+const STRETCH = 64;
 const PAGE = 65536;
 
 export class Engine {
@@ -156,6 +161,7 @@ export class Engine {
   readonly #helpers: readonly Helper[];
   readonly #vcpus = new Map<number, TranslatedVcpu>();
   readonly #free: number[] = [];
+  readonly #regions: Regions | undefined;
   readonly #stop: number;
   readonly #goto: number;
   readonly #vcpuBytes: number;
@@ -212,16 +218,27 @@ export class Engine {
     this.#goto = this.ops.id("goto");
     this.#helpers = arch.helpers(this);
     if (options.tier === "oracle") {
+      this.#regions = undefined;
       const oracle = new Oracle(this, imports);
       this.#run = (state, ip, budget) => oracle.run(state, ip, budget);
     } else {
       this.#run = this.#exports.run;
+      const { slowLoad, slowStore } = this.#exports;
+      const { ops, cache, layout, state } = this;
+      const hot = options.hotSamples ?? 8;
+      const made = { ops, cache, layout, physical: memory, state, slowLoad, slowStore, hot };
+      this.#regions = hot === 0 ? undefined : new Regions(made);
     }
   }
 
   /** How many vCPUs there is room for now, and at most. */
   get vcpuRoom(): { readonly left: number; readonly most: number } {
     return { left: this.#free.length, most: this.#free.length + this.#vcpus.size };
+  }
+
+  /** Loops compiled so far. */
+  get compiled(): number {
+    return this.#regions?.made ?? 0;
   }
 
   /** A new vCPU with a zeroed state. Throws when there are too many (a limit of the construction). */
@@ -256,11 +273,23 @@ export class Engine {
     if (remaining <= 0) return EXIT_BUDGET;
     let ip = this.#enter(vcpu, remaining);
     if (ip < 0) return EXIT_FAULT;
+    let stretch = STRETCH;
     for (;;) {
-      const slice = Math.min(remaining, SLICE);
+      const compiled = this.#regions?.at(ip);
+      let slice = Math.min(remaining, SLICE);
+      let short = false;
+      if (compiled !== undefined) stretch = STRETCH;
+      else if (stretch < slice && this.#regions?.near(ip) === true) {
+        slice = stretch;
+        stretch *= 4;
+        short = true;
+      }
       this.#running = vcpu;
       this.#entered = slice;
-      const code = this.#run(vcpu.base, ip, slice);
+      const code =
+        compiled === undefined
+          ? this.#run(vcpu.base, ip, slice)
+          : compiled.region.run(vcpu.base, compiled.index, slice);
       this.#running = undefined;
       const used = slice - (vcpu.get(budgetAt) | 0);
       remaining -= used;
@@ -269,7 +298,8 @@ export class Engine {
       this.stats.exits++;
       switch (code) {
         case EXIT_BUDGET:
-          // `op` is the header of the block that did not fit.
+          // `op` is the header of the block that did not fit, or that compiled code does not have.
+          if (compiled === undefined && !short) this.#regions?.sample(op);
           if (remaining >= (this.u16[(op >> 1) + 1] ?? 0)) {
             ip = op;
             continue;
@@ -505,6 +535,7 @@ export class Engine {
   #invalidate(frame: number, from: number, to: number): void {
     this.cache.invalidate(frame, from, to, (block) => {
       this.stats.kills++;
+      this.#regions?.drop(block);
       for (const vcpu of this.#vcpus.values()) {
         for (let mmu = 0; mmu < this.arch.mmuIndexes; mmu++) {
           const at = (vcpu.base + mmuOffset(mmu) + JUMP_CACHE + jumpSlot(block.pcLo)) >> 2;
@@ -555,6 +586,7 @@ export class Engine {
   flushCode(): void {
     if (this.#current !== 0) throw new Error("translated code cannot be dropped while it runs");
     this.cache.clear();
+    this.#regions?.clear();
     this.#cut = undefined;
     for (const vcpu of this.#vcpus.values()) {
       for (let mmu = 0; mmu < this.arch.mmuIndexes; mmu++) this.#clearJumps(vcpu.base + mmuOffset(mmu));

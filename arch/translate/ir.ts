@@ -268,6 +268,8 @@ export interface Op extends OpSpec {
   exits: boolean;
   /** Stores to guest memory or calls a helper, which may do so. */
   stores: boolean;
+  /** Calls a helper. */
+  helps: boolean;
 }
 
 /** All operations of one engine: the core's and the arch's. Ids are positions; they differ between archs. */
@@ -285,6 +287,7 @@ export class OpSet {
         plainId: -1,
         exits: true,
         stores: true,
+        helps: true,
       };
       if (this.#byName.has(op.name)) throw new Error(`IR operation ${op.name} is defined twice`);
       this.#byName.set(op.name, op);

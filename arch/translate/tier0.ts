@@ -10,36 +10,14 @@
  * needs of TypeScript is one of three imports.
  */
 
-import { cellAt, fieldOffset, LOAD, load, localOf, lowLane, STORE, seq, store, when } from "./cells.ts";
-import {
-  type CellAccess,
-  type EmitContext,
-  EXIT_ARCH,
-  EXIT_ARCH_AFTER,
-  EXIT_BUDGET,
-  EXIT_CONTINUE,
-  EXIT_FAULT,
-  EXIT_LOOKUP,
-  type LoadKind,
-  type Local,
-  type Op,
-  type OpSet,
-  type StoreKind,
-} from "./ir.ts";
+import { cellAt, LOAD, load, localOf, STORE, seq, store, when } from "./cells.ts";
+import { BUDGET, type ContextFunctions, contextFunctions, IP, S, WasmContext } from "./context.ts";
+import { type CellAccess, EXIT_BUDGET, EXIT_FAULT, EXIT_LOOKUP, type Local, type OpSet } from "./ir.ts";
 import type { Layout } from "./layout.ts";
-import {
-  ENTRY_MASK,
-  GENERATION,
-  HEADER_BYTES,
-  JUMP_CACHE,
-  MMU_BYTES,
-  READ_TLB,
-  STATE_BYTES,
-  WRITE_TLB,
-} from "./map.ts";
+import { ENTRY_MASK, GENERATION, HEADER_BYTES, JUMP_CACHE, MMU_BYTES, STATE_BYTES } from "./map.ts";
 import { emitEvict, emitFetch, emitResolve, emitSlow, emitTranslate, emitWalk, type MemoryOptions } from "./slow.ts";
-import { type Code, type Expr, F64, I32, I64, type Label, V128, VOID } from "./wasm/code.ts";
-import { c32, c64, i32, i64, select } from "./wasm/expr.ts";
+import { type Expr, I32, I64, type Label, VOID } from "./wasm/code.ts";
+import { c32, i32, i64, select } from "./wasm/expr.ts";
 import { FunctionBody, ModuleBuilder } from "./wasm/module.ts";
 
 export type { WalkEmitter } from "./slow.ts";
@@ -65,30 +43,10 @@ export interface Tier0Exports {
   translate(state: number, lo: number, hi: number, access: number): number;
   /** Removes a frame (byte address of its page) from the TLB at this address. */
   evict(tlb: number, page: number): void;
+  /** Accesses the slow way, for compiled regions (slow.ts). */
+  readonly slowLoad: WebAssembly.ExportValue;
+  readonly slowStore: WebAssembly.ExportValue;
 }
-
-/** Loads of memory 0, and of slowValue: instruction and bytes. */
-const LOADS: Record<LoadKind, readonly [instruction: number, bytes: number]> = {
-  u8: [0x31, 1],
-  s8: [0x30, 1],
-  u16: [0x33, 2],
-  s16: [0x32, 2],
-  u32: [0x35, 4],
-  s32: [0x34, 4],
-  u64: [LOAD.i64, 8],
-  v128: [LOAD.v128, 16],
-  v32: [0xfd005c, 4],
-  v64: [0xfd005d, 8],
-};
-const STORES: Record<StoreKind, readonly [instruction: number, bytes: number, vector: boolean]> = {
-  8: [0x3c, 1, false],
-  16: [0x3d, 2, false],
-  32: [0x3e, 4, false],
-  64: [STORE.i64, 8, false],
-  v128: [STORE.v128, 16, true],
-  v32: [STORE.i32, 4, true],
-  v64: [STORE.i64, 8, true],
-};
 
 /**
  * Rare ops jump to one end for each so many ops, and only that to the next op: where a thousand ops meet in one place, the host's compiler
@@ -96,36 +54,11 @@ const STORES: Record<StoreKind, readonly [instruction: number, bytes: number, ve
  * their speed.
  */
 const GROUP = 32;
-const S = 0;
-const IP = 1;
-const BUDGET = 2;
 
-/** Functions of the module that ops call. */
-interface ContextFunctions {
-  readonly load: number;
-  readonly store: number;
-  readonly helper: number;
-  /** Index of the function of a shared part, (state) -> i32; emitted when it is first asked for. */
-  readonly shared: (name: string, body: (c: EmitContext) => Expr) => number;
-}
-
-/** The emitter's side of the interpreter: one object, told which op it emits. */
-class Tier0Context implements EmitContext {
-  readonly #body: FunctionBody;
-  readonly #layout: Layout;
-  readonly #functions: ContextFunctions;
-  readonly #locals = new Map<string, Local>();
-  readonly tlb: Local;
+/** The emitter's side of the interpreter: operands are read from the op at local IP. */
+class InterpreterContext extends WasmContext {
   readonly mode: Local;
-  readonly code: Local;
   readonly target: Local;
-  #depth = 0;
-  op: Op | undefined;
-  labels: { fault: Label; leave: Label; lookup: Label; enter: Label; reload: Label; next: Label } | undefined;
-
-  readonly d: CellAccess;
-  readonly a: CellAccess;
-  readonly b: CellAccess;
   readonly rawD: Expr = load(0x2f, 1, (w) => w.get(IP), 2);
   readonly rawA: Expr = load(0x2f, 1, (w) => w.get(IP), 4);
   readonly rawB: Expr = load(0x2f, 1, (w) => w.get(IP), 6);
@@ -139,213 +72,39 @@ class Tier0Context implements EmitContext {
   readonly lo3: Expr = load(LOAD.i32, 1, (w) => w.get(IP), 24);
   readonly hi3: Expr = load(LOAD.i32, 1, (w) => w.get(IP), 28);
   readonly vimm: Expr = load(LOAD.v128, 1, (w) => w.get(IP), 16);
+  readonly d: CellAccess = operand(this.rawD);
+  readonly a: CellAccess = operand(this.rawA);
+  readonly b: CellAccess = operand(this.rawB);
 
   constructor(body: FunctionBody, layout: Layout, functions: ContextFunctions) {
-    this.#body = body;
-    this.#layout = layout;
-    this.#functions = functions;
-    const operand = (raw: Expr): CellAccess =>
-      cellAt(
-        i32.add((w) => w.get(S), raw),
-        0,
-      );
-    this.d = operand(this.rawD);
-    this.a = operand(this.rawA);
-    this.b = operand(this.rawB);
-    this.tlb = localOf(body.local(I32));
+    super(body, layout, functions);
     this.mode = localOf(body.local(I32));
-    this.code = localOf(body.local(I32));
     this.target = localOf(body.local(I64));
   }
 
-  #local(type: number, name: string): Local {
-    const known = this.#locals.get(name);
-    if (known !== undefined) return known;
-    const made = localOf(this.#body.local(type));
-    this.#locals.set(name, made);
-    return made;
-  }
-
-  #exits(): void {
-    if (this.op !== undefined) this.op.exits = true;
-  }
-
-  #label(name: "fault" | "leave" | "lookup" | "enter" | "reload" | "next"): Expr {
-    return (w) => {
-      if (this.labels === undefined) throw new Error("no op is being emitted");
-      w.br(this.labels[name]);
-    };
-  }
-
-  i64(i: number): Local {
-    return this.#local(I64, `l${i}`);
-  }
-  i32(i: number): Local {
-    return this.#local(I32, `i${i}`);
-  }
-  v128(i: number): Local {
-    return this.#local(V128, `v${i}`);
-  }
-  f64(i: number): Local {
-    return this.#local(F64, `f${i}`);
-  }
-
-  cell(field: string, index = 0): CellAccess {
-    return cellAt((w) => w.get(S), fieldOffset(this.#layout, field, index));
-  }
-
-  cellAt(offset: number, index: Expr): CellAccess {
-    return cellAt(
-      i32.add((w) => w.get(S), index),
-      offset,
-    );
-  }
-
-  /** Looks `va` (a local) up in a TLB: leaves to `slow` unless it hits; pushes the machine address. */
-  #hit(w: Code, va: Local, entry: Local, table: number, bytes: number, slow: Label): void {
-    const x = entry.tee(i32.wrap(i64.shru(va.get, c64(8))));
-    const slot = i32.and(i32.xor(x, i32.shru(entry.get, c32(12))), c32(ENTRY_MASK));
-    i64.xor(load(LOAD.i64, 1, entry.tee(i32.add(slot, this.tlb.get)), table), va.get)(w);
-    w.i64(4096 - bytes, 0);
-    w.op(0x56);
-    w.brIf(slow);
-    i32.add(i32.wrap(va.get), load(LOAD.i32, 1, entry.get, table + 8))(w);
-  }
-
-  load(kind: LoadKind, va: Expr, forWrite = false): Expr {
-    this.#exits();
-    const [instruction, bytes] = LOADS[kind];
-    const type = kind.startsWith("v") ? V128 : I64;
-    return (w) => {
-      const depth = this.#depth++;
-      const address = this.#local(I64, `va${depth}`);
-      const entry = this.#local(I32, `entry${depth}`);
-      address.set(va)(w);
-      const done = w.block(type);
-      const slow = w.block();
-      this.#hit(w, address, entry, forWrite ? WRITE_TLB : READ_TLB, bytes, slow);
-      w.memory(instruction, 0, 0);
-      w.br(done);
-      w.end();
-      w.get(S);
-      w.get(IP);
-      address.get(w);
-      w.i32(bytes | (forWrite ? 0x100 : 0));
-      w.call(this.#functions.load);
-      w.op(0x45);
-      w.if();
-      this.#label("fault")(w);
-      w.end();
-      load(instruction, 1, (v) => v.get(S), fieldOffset(this.#layout, "slowValue"))(w);
-      w.end();
-      this.#depth--;
-    };
-  }
-
-  store(kind: StoreKind, va: Expr, value: Expr): Expr {
-    this.#exits();
-    if (this.op !== undefined) this.op.stores = true;
-    const [instruction, bytes, vector] = STORES[kind];
-    return (w) => {
-      const depth = this.#depth++;
-      const address = this.#local(I64, `va${depth}`);
-      const entry = this.#local(I32, `entry${depth}`);
-      const kept = this.#local(kind === "v128" ? V128 : I64, `${kind === "v128" ? "vv" : "value"}${depth}`);
-      // The low lane of a vector store that is narrower than the vector.
-      kept.set(vector && kind !== "v128" ? lowLane(value) : value)(w);
-      address.set(va)(w);
-      const plain = kind === "v32" ? 0x3e : instruction;
-      const done = w.block();
-      const slow = w.block();
-      this.#hit(w, address, entry, WRITE_TLB, bytes, slow);
-      kept.get(w);
-      w.memory(plain, 0, 0);
-      w.br(done);
-      w.end();
-      store(plain, 1, (v) => v.get(S), kept.get, fieldOffset(this.#layout, "slowValue"))(w);
-      w.get(S);
-      w.get(IP);
-      address.get(w);
-      w.i32(bytes);
-      w.call(this.#functions.store);
-      w.op(0x45);
-      w.if();
-      this.#label("fault")(w);
-      w.end();
-      w.end();
-      this.#depth--;
-    };
-  }
-
-  seq(...statements: Expr[]): Expr {
-    return seq(...statements);
-  }
-  when(condition: Expr, then: Expr, otherwise?: Expr): Expr {
-    return when(condition, then, otherwise);
-  }
-
   branch(condition: Expr): Expr {
-    return seq(localOf(IP).set(select(this.lo, this.hi, condition)), this.#label("enter"));
+    return seq(localOf(IP).set(select(this.lo, this.hi, condition)), this.to("enter"));
   }
   jump(): Expr {
-    return seq(localOf(IP).set(this.lo), this.#label("enter"));
+    return seq(localOf(IP).set(this.lo), this.to("enter"));
   }
   jumpTo(pc: Expr): Expr {
-    return seq(this.target.set(pc), this.#label("lookup"));
+    return seq(this.target.set(pc), this.to("lookup"));
   }
-
-  get fault(): Expr {
-    this.#exits();
-    return this.#label("fault");
-  }
-  leave(code: Expr): Expr {
-    this.#exits();
-    return seq(this.code.set(code), this.#label("leave"));
-  }
-  exit(detail: Expr): Expr {
-    return seq(this.cell("exitDetail").set32i(detail), this.leave(c32(EXIT_ARCH)));
-  }
-  exitAfter(detail: Expr): Expr {
-    return seq(this.cell("exitDetail").set32i(detail), this.leave(c32(EXIT_ARCH_AFTER)));
-  }
-
   skip(condition: Expr): Expr {
-    return when(condition, seq(localOf(IP).set(i32.add((w) => w.get(IP), this.lo)), this.#label("next")));
-  }
-
-  helper(index: Expr): Expr {
-    this.#exits();
-    const op = this.op;
-    if (op !== undefined) op.stores = true;
-    const call: Expr = (w) => {
-      w.get(S);
-      w.get(IP);
-      index(w);
-      w.call(this.#functions.helper);
-    };
-    // What a helper answers is the exit code, but for "go on", and "continue" at the end of a block.
-    const ends = op?.terminator !== undefined;
-    const ask = seq(
-      this.cell("budget").set32i((w) => w.get(BUDGET)),
-      this.code.set(call),
-    );
-    if (ends) {
-      return seq(ask, when(i32.eq(this.code.get, c32(EXIT_CONTINUE)), this.#label("reload")), this.#label("leave"));
-    }
-    return seq(ask, when(this.code.get, this.#label("leave")));
-  }
-
-  shared(name: string, body: (c: EmitContext) => Expr): Expr {
-    const index = this.#functions.shared(name, body);
-    return (w) => {
-      w.get(S);
-      w.call(index);
-    };
+    return when(condition, seq(localOf(IP).set(i32.add((w) => w.get(IP), this.lo)), this.to("next")));
   }
 }
 
+function operand(raw: Expr): CellAccess {
+  return cellAt(
+    i32.add((w) => w.get(S), raw),
+    0,
+  );
+}
+
 /** Emits `run`. */
-function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout, fetch: number): void {
+function emitRun(body: FunctionBody, c: InterpreterContext, ops: OpSet, layout: Layout, fetch: number): void {
   const w = body.code;
   const ip = localOf(IP);
   const budget = localOf(BUDGET);
@@ -394,6 +153,7 @@ function emitRun(body: FunctionBody, c: Tier0Context, ops: OpSet, layout: Layout
     w.end();
     op.exits = false;
     op.stores = false;
+    op.helps = false;
     c.op = op;
     op.emit(c)(w);
     if (op.terminator !== undefined) {
@@ -498,21 +258,9 @@ export function emitTier0(o: Tier0Options): Uint8Array<ArrayBuffer> {
   const f = { resolve, special, wroteCode, address };
   define(slowLoad, slowType, (body) => emitSlow(body, o, false, f));
   define(slowStore, slowType, (body) => emitSlow(body, o, true, f));
-  const sharedType = { parameters: [I32], results: [I32] };
-  const known = new Map<string, number>();
-  const shared = (name: string, emit: (c: EmitContext) => Expr): number => {
-    let index = known.get(name);
-    if (index === undefined) {
-      index = m.declare(sharedType);
-      known.set(name, index);
-      define(index, sharedType, (body) => {
-        body.write(emit(new Tier0Context(body, o.layout, { load: slowLoad, store: slowStore, helper, shared })));
-      });
-    }
-    return index;
-  };
+  const functions = contextFunctions(m, o.layout, { load: slowLoad, store: slowStore, helper });
   define(run, runType, (body) => {
-    const context = new Tier0Context(body, o.layout, { load: slowLoad, store: slowStore, helper, shared });
+    const context = new InterpreterContext(body, o.layout, functions);
     emitRun(body, context, o.ops, o.layout, fetch);
   });
   define(translate, fourType, (body) => emitTranslate(body, resolve));
@@ -521,5 +269,7 @@ export function emitTier0(o: Tier0Options): Uint8Array<ArrayBuffer> {
   m.export("run", run);
   m.export("translate", translate);
   m.export("evict", evict);
+  m.export("slowLoad", slowLoad);
+  m.export("slowStore", slowStore);
   return m.bytes();
 }

@@ -296,6 +296,8 @@ export interface X86MachineOptions {
   readonly tier?: "interpreter" | "oracle";
   readonly codeBytes?: number;
   readonly vcpus?: number;
+  /** Samples that make a loop hot (Engine). */
+  readonly hotSamples?: number;
 }
 
 export class X86Machine {
@@ -341,6 +343,7 @@ export class X86Machine {
       ...(options.codeBytes === undefined ? {} : { codeBytes: options.codeBytes }),
       ...(options.vcpus === undefined ? {} : { vcpus: options.vcpus }),
       ...(options.tier === undefined ? {} : { tier: options.tier }),
+      ...(options.hotSamples === undefined ? {} : { hotSamples: options.hotSamples }),
     });
   }
 

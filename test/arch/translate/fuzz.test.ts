@@ -79,8 +79,8 @@ const FRAME = (page: number): number => 16 + ((page * 3) & 7);
 
 class Tester {
   readonly at: ToyMachine;
-  constructor(tier: "interpreter" | "oracle") {
-    this.at = new ToyMachine({}, { tier });
+  constructor(tier: "interpreter" | "oracle", hotSamples = 0) {
+    this.at = new ToyMachine({}, { tier, hotSamples });
   }
 
   set(w: World): void {
@@ -120,6 +120,8 @@ class Tester {
 
 const once = new Tester("interpreter");
 const slices = new Tester("interpreter");
+/** Compiles every loop that it is left in. */
+const compiled = new Tester("interpreter", 1);
 const oracle = new Tester("oracle");
 
 /** Runs to LENGTH instructions, or to what ends it before, in slices of `next()`. */
@@ -177,12 +179,21 @@ describe("random programs", () => {
             () => {},
           ),
         ).toEqual(expected);
+        expect(
+          run(
+            compiled,
+            w,
+            () => 1 + random(40),
+            () => {},
+          ),
+        ).toEqual(expected);
         stopped += once.at.engine.stats.kills;
       }),
       { numRuns: Number(process.env["TRANSLATE_FUZZ"] ?? 400), seed: Number(process.env["TRANSLATE_SEED"] ?? 1) },
     );
     // The programs did change translated code.
     expect(stopped).toBeGreaterThan(0);
+    expect(compiled.at.engine.compiled).toBeGreaterThan(10);
   });
 
   it("works at the far end of 3 GiB of memory", () => {
