@@ -43,9 +43,9 @@ export function installResolution(): void {
   });
 }
 
-/** Makes .ts modules run where the built files of hookvisor run; idempotent. Where the sources run, they do already. */
+/** Makes any TypeScript of a user's run, also what Node does not run by itself (enums, imports without an ending); idempotent. */
 export function installTypeScript(): Promise<void> {
-  typescript ??= MODULE_ENDING === ".ts" ? Promise.resolve() : import("tsx/esm/api").then((tsx) => void tsx.register());
+  typescript ??= import("tsx/esm/api").then((tsx) => void tsx.register());
   return typescript;
 }
 

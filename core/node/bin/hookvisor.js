@@ -57,6 +57,12 @@ function old() {
   }, tooOld);
 }
 
+/* The sources need nothing but their types left out, which Node does by itself, from 24.3 on without a warning. */
+function runsTypeScript() {
+  var version = process.versions.node.split(".").map(Number);
+  return process.features.typescript && (version[0] > 24 || version[1] >= 3);
+}
+
 function start() {
   Promise.all([import("node:fs"), import("node:path"), import("node:url"), import("node:module")])
     .then((m) => {
@@ -66,6 +72,7 @@ function start() {
       var built = m[1].join(root, "dist", "core", "node", "main.js");
       if (m[3].enableCompileCache) m[3].enableCompileCache();
       if (!m[0].existsSync(sources)) return import(m[2].pathToFileURL(built).href);
+      if (runsTypeScript()) return import(m[2].pathToFileURL(sources).href);
       return import("tsx/esm/api").then((tsx) => {
         tsx.register();
         return import(m[2].pathToFileURL(sources).href);
