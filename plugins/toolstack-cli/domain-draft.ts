@@ -24,7 +24,8 @@ export interface DomainDraft {
   vcpus: number | null;
   uuid: string | null;
   cpus: readonly number[] | null;
-  devices: { type: string; spec: string }[];
+  /** `fromImage`: a default of the image's, which gives way to what the user says of that type. */
+  devices: { type: string; spec: string; fromImage?: true }[];
   onPoweroff: ShutdownAction | null;
   onReboot: ShutdownAction | null;
   onCrash: ShutdownAction | null;
@@ -201,6 +202,7 @@ export const KEYS: Readonly<Record<string, Apply>> = Object.freeze({
 
 /** Adds devices of a type from a list of specs: keys named like a device type (`vif = [...]`). */
 export function addDevices(draft: DomainDraft, type: string, setting: XlSetting): void {
+  draft.devices = draft.devices.filter((device) => device.fromImage !== true || device.type !== type);
   for (const spec of list(setting)) draft.devices.push({ type, spec });
 }
 

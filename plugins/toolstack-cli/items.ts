@@ -116,6 +116,7 @@ async function draftOf(item: string, sources: DraftSources): Promise<DomainDraft
   draft.name = item;
   for (const [key, value] of Object.entries(await image.settings(sources.image)))
     apply(draft, { key, value, place: `image ${item}` }, sources, "argument");
+  for (const device of draft.devices) device.fromImage = true;
   draft.imageExtra = draft.extra;
   draft.extra = null;
   return draft;

@@ -255,7 +255,7 @@ function domainConfig(draft: DomainDraft, files: Files, sources: DraftSources): 
     extra: commandLineOf(draft),
     memoryMiB: draft.memoryMiB ?? DEFAULT_MEMORY,
     vcpus: draft.vcpus ?? 1,
-    devices: [{ type: "console", spec: "" }, ...draft.devices],
+    devices: [{ type: "console", spec: "" }, ...draft.devices.map(({ type, spec }) => ({ type, spec }))],
     schedulerParams: schedulerValues(draft, sources),
     ...(uuid === null ? {} : { uuid }),
     ...(cpus === null ? {} : { cpus }),

@@ -40,7 +40,8 @@ export default definePlugin({
             kernel: image.kernel,
             memory: recipe.memory,
             ...(recipe.extra === "" ? {} : { extra: recipe.extra }),
-            ...(image.ramdisk === null ? {} : { ramdisk: image.ramdisk }),
+            // A Linux has a network device unless the user says something else of them (`vif=[]`: none).
+            ...(image.ramdisk === null ? {} : { ramdisk: image.ramdisk, vif: [""] }),
           };
         },
       }));

@@ -22,7 +22,7 @@ export async function expectSameRun(options: readonly string[], timeout: number)
     writeFileSync(script, WORK.map((line) => `expect root@\nsend ${line}\\r\n`).join(""));
     const run = async () => {
       writeFileSync(join(folder, "disk.img"), new Uint8Array(1 << 20));
-      const args = ["run", "debian", "--disk", "disk.img,raw,xvda,w", "--vif", "", "--input", "script"];
+      const args = ["run", "debian", "--disk", "disk.img,raw,xvda,w", "--input", "script"];
       const ran = await hookvisor([...args, ...options, "--trace", "trace", "--pcap", "pcap"], {
         cwd: folder,
         timeout,
