@@ -230,13 +230,20 @@ export class PvBackend implements ArchBackend, PvContext {
     this.#stop = false;
     if (v.crashed === "" && this.#bounce.info.deliverable(v)) this.#bounce.deliverEvent(v);
     if (v.crashed === "") {
-      const code = this.machine.run(cpu.x, budget);
+      const stepping = cpu.stepping();
+      const { kernelMode } = v;
+      const code = this.machine.run(cpu.x, stepping ? 1 : budget);
       if (code === X86_EXIT_PLATFORM && this.#privileged.exit === EXIT_HYPERCALL) {
         exit.code = ExitCode.hypercall;
         exit.nr = cpu.hi(RAX) === 0 ? cpu.lo(RAX) : -1;
         return cpu.retired();
       }
       if (code === X86_EXIT_EXCEPTION) this.#exception(v, cpu.x);
+      // An instruction that entered the kernel has cleared TF.
+      else if (stepping && v.crashed === "" && v.kernelMode === kernelMode) {
+        this.host.charge(TRAP_COST);
+        this.traps.injectStep(v);
+      }
     }
     if (v.crashed === "") {
       exit.code = ExitCode.budget;

@@ -2,7 +2,7 @@
  * The software CPU of arch/x86 as the PV port's CPU: guest kernel and guest user are two sets of soft-TLBs, both checked as user code.
  */
 import { MMU_USER, MMU_USER_2, NO_ERROR_CODE, STATE, VECTOR_PF, type X86Vcpu } from "../x86/index.ts";
-import type { PvCpu } from "./cpu.ts";
+import { FLAG_TF, type PvCpu } from "./cpu.ts";
 import { hasErrorCode } from "./traps/bounce.ts";
 
 const at = STATE.at;
@@ -48,6 +48,10 @@ export class X86Cpu implements PvCpu {
   }
   setFlags(flags: number): void {
     this.x.flags = flags;
+  }
+  /** TF: each instruction is followed by #DB. */
+  stepping(): boolean {
+    return (this.x.translated.get(at.rflags) & FLAG_TF) !== 0;
   }
   selector(segment: number): number {
     return this.x.selector(segment) & 0xffff;

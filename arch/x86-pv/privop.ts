@@ -9,7 +9,7 @@
 import type { ArchHost } from "hookvisor";
 import type { CpuidPolicy } from "../x86/cpuid.ts";
 import * as op from "../x86/platform.ts";
-import { CS, FLAG_IF, FLAG_IOPL, FLAGS_USER, FS, GS, RAX, RBX, RCX, RDI, RDX, RSI, RSP } from "./cpu.ts";
+import { CS, FLAG_IF, FLAG_IOPL, FLAG_TF, FLAGS_USER, FS, GS, RAX, RBX, RCX, RDI, RDX, RSI, RSP } from "./cpu.ts";
 import { getDebug, setDebug } from "./debug-registers.ts";
 import { descriptorOf } from "./descriptor-tables.ts";
 import { isCode, isData, segmentOf } from "./descriptors.ts";
@@ -82,7 +82,11 @@ export class PrivilegedOps {
       case op.SYS_INT:
         return this.#interrupt(v, o);
       case op.SYS_IRET:
-        return this.#refusedOr(v, this.#traps.hardwareIret(v), op.SYSTEM_JUMP);
+        return this.#refusedOr(
+          v,
+          this.#traps.hardwareIret(v),
+          this.#stepping(v) ? op.SYSTEM_JUMP_EXIT : op.SYSTEM_JUMP,
+        );
       case op.SYS_LOAD_SEGMENT:
         return this.#refusedOr(v, this.#traps.loadSegment(v, o.index, o.lo), op.SYSTEM_NEXT);
       case op.SYS_FAR_JUMP:
@@ -98,7 +102,7 @@ export class PrivilegedOps {
       case op.SYS_WRITE_FLAGS: {
         const may = o.size === 2 ? FLAGS_USER & 0xffff : FLAGS_USER;
         cpu.setFlags(((cpu.flags() & ~may) | (o.lo & may) | 2) >>> 0);
-        return op.SYSTEM_NEXT;
+        return this.#stepping(v) ? op.SYSTEM_EXIT : op.SYSTEM_NEXT;
       }
       case op.SYS_READ_BASE:
         cpu.setResult(cpu.baseLo(o.index), o.size === 8 ? cpu.baseHi(o.index) : 0);
@@ -168,6 +172,11 @@ export class PrivilegedOps {
     }
   }
 
+  /** Is TF set? Then the run ends, because the next one is of one instruction. */
+  #stepping(v: PvVcpu): boolean {
+    return (v.cpu.flags() & FLAG_TF) !== 0;
+  }
+
   #fault(v: PvVcpu, code = 0): number {
     v.cpu.raise(VECTOR_GP, code);
     return op.SYSTEM_FAULT;
@@ -199,7 +208,7 @@ export class PrivilegedOps {
 
   #interrupt(v: PvVcpu, o: op.SystemOperation): number {
     // int1 is a hardware breakpoint exception, after the instruction.
-    if (o.lo === 3) {
+    if (o.register === 3) {
       this.#traps.advance(v, o.length);
       return this.#entered(this.#traps.inject(v, VECTOR_DB, 0));
     }

@@ -58,7 +58,7 @@ export const SYS_SYSENTER = 33;
 export const SYS_SYSEXIT = 34;
 /** `size` is the operand size. */
 export const SYS_IRET = 35;
-/** `index` the vector. int3 and into come here too, with `lo` their kind: 0 int n, 1 int3, 2 into, 3 int1. */
+/** `index` the vector. int3 and into come here too, with `register` their kind: 0 int n, 1 int3, 2 into, 3 int1. */
 export const SYS_INT = 36;
 /** Far transfers: `lo`, `hi` the offset, `index` the selector, `size` the operand size; far return: `lo` bytes to release. */
 export const SYS_FAR_CALL = 37;

@@ -78,8 +78,13 @@ export class Traps {
     if (this.#hooks.trap.isUsed()) this.#hooks.trap.call(v.vcpu, vector, error, this.#now());
     const code = hasErrorCode(vector) ? error : NO_ERROR;
     if (vector === VECTOR_NM && v.taskSwitched) v.setTaskSwitched(false);
-    if (vector === VECTOR_DB) v.debugLo[6] = (v.debugLo[6]! | DEBUG_STEP) >>> 0;
     return this.#enter(v, vector, code);
+  }
+
+  /** #DB after a single step. */
+  injectStep(v: PvVcpu): boolean {
+    v.debugLo[6] = (v.debugLo[6]! | DEBUG_STEP) >>> 0;
+    return this.inject(v, VECTOR_DB, 0);
   }
 
   /** A page fault: CR2 goes to vcpu_info too, and the U bit of the code tells the virtual mode. */
@@ -182,16 +187,13 @@ export class Traps {
     const top = ripHi >>> 15;
     const canonical = top === 0 || top === 0x1_ffff;
     const codeFits = canonical && code !== null && isCode(code[1]);
-    if (codeFits && (code[1] & HIGH_LONG) === 0) {
-      v.crashed = `A return to 32-bit code (cs 0x${cs.toString(16)}), which is not supported yet`;
-      return false;
-    }
     const stack = descriptorOf(v, this.#memory, ss);
     // A null SS in ring 3 is refused by hardware; the flat SS is what 64-bit guests use.
     if (!codeFits || stack === null || !isStack(stack[1])) return this.#failsafe(v);
     this.#load(v, CS, cs, code);
     this.#load(v, SS, ss, stack);
-    return true;
+    // No 32-bit code is executed: its first instruction is an undefined one, which ends the process and nothing else.
+    return (code[1] & HIGH_LONG) !== 0 || this.inject(v, VECTOR_UD, 0);
   }
 
   #failsafe(v: PvVcpu): boolean {

@@ -29,6 +29,7 @@ const MOV16I = id("mov16i");
 const LOW32 = id("x.low32");
 const ALIGNED16 = id("x.aligned16");
 const MMX = id("x.mmx");
+const MMX_WAIT = id("x.mmx.wait");
 const SHUFFLE = id("i8x16.shuffle");
 const ZX16 = id("zx16");
 const HELPER = id("helper");
@@ -41,11 +42,15 @@ export function unavailable(x: LiftContext): boolean {
   x.raise(7);
   return true;
 }
-const guarded =
-  (lift: Lifter): Lifter =>
-  (x, i) => {
-    if (!unavailable(x)) lift(x, i);
+/** `operands` with an mmx register: an x87 exception that waits comes first. */
+const guarded = (lift: Lifter, operands = ""): Lifter => {
+  const mmx = /\b[PQN]/.test(operands);
+  return (x, i) => {
+    if (unavailable(x)) return;
+    if (mmx) x.emit(MMX_WAIT);
+    lift(x, i);
   };
+};
 
 /** Prepares a 16-byte memory operand that must be aligned. */
 function alignedAddress(x: LiftContext, i: Instruction): void {
@@ -205,7 +210,7 @@ const LANES: readonly [number, string, Vector][] = [
 
 function integers(t: TableBuilder): void {
   const put = (opcode: number, pp: number, name: string, operands: string, lift: Lifter, flags = 0) =>
-    t.put(MAP_0F, opcode, t.entry(name, operands, guarded(lift), F_SIMD | flags), [pp]);
+    t.put(MAP_0F, opcode, t.entry(name, operands, guarded(lift, operands), F_SIMD | flags), [pp]);
   for (const [opcode, name, f] of LANES) {
     put(opcode, PP_66, name, "Vdq Wdq", onXmm(f));
     put(opcode, PP_NONE, name, "Pq Qq", onMmx(f));
@@ -356,7 +361,7 @@ function integers(t: TableBuilder): void {
     t.entry(
       "emms",
       "",
-      guarded((x) => x.emit(MOV16I, STATE.at.fpuTags)),
+      guarded((x) => x.emit(MOV16I, STATE.at.fpuTags), "Pq"),
       F_SIMD,
     ),
     [PP_NONE],
@@ -365,7 +370,7 @@ function integers(t: TableBuilder): void {
 
 function moves(t: TableBuilder): void {
   const put = (opcode: number, pp: number, name: string, operands: string, lift: Lifter, flags = 0) =>
-    t.put(MAP_0F, opcode, t.entry(name, operands, guarded(lift), F_SIMD | flags), [pp]);
+    t.put(MAP_0F, opcode, t.entry(name, operands, guarded(lift, operands), F_SIMD | flags), [pp]);
   const load =
     (aligned: boolean): Lifter =>
     (x, i) => {
@@ -558,7 +563,7 @@ function moves(t: TableBuilder): void {
 
 function floats(t: TableBuilder): void {
   const put = (opcode: number, pp: number, name: string, operands: string, lift: Lifter) =>
-    t.put(MAP_0F, opcode, t.entry(name, operands, guarded(lift), F_SIMD), [pp]);
+    t.put(MAP_0F, opcode, t.entry(name, operands, guarded(lift, operands), F_SIMD), [pp]);
   for (const [pp, suffix] of [
     [PP_NONE, "ps"],
     [PP_66, "pd"],

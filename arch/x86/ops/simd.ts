@@ -6,6 +6,8 @@
 import type { EmitContext, OpSpec, OracleContext } from "../../translate/ir.ts";
 import type { Expr } from "../../translate/wasm/code.ts";
 import { c32, c64, i32, i64, op2, select } from "../../translate/wasm/expr.ts";
+import { VECTOR_MF } from "../state.ts";
+import { oraise, raise } from "./common.ts";
 
 const SIMD = 0xfd0000;
 /** Lanes of a 128-bit value. */
@@ -104,6 +106,15 @@ ops.push({
       sums[n >> 3] = sums[n >> 3]! + (difference < 0n ? -difference : difference);
     }
     o.set(o.d, 128, join(sums, 64));
+  },
+});
+
+ops.push({
+  // #MF where an unmasked x87 exception waits
+  name: "x.mmx.wait",
+  emit: (c) => c.when(i32.and(c.cell("fpuStatus").i32, c32(0x80)), raise(c, c32(VECTOR_MF), c32(-1))),
+  evaluate: (o) => {
+    if ((Number(o.get(o.at("fpuStatus"), 32)) & 0x80) !== 0) oraise(o, VECTOR_MF, -1);
   },
 });
 

@@ -247,4 +247,61 @@ describe("a PV vCPU on the software CPU", () => {
     });
     for (const state of states) expect(state).toEqual([604, 20100, 22]);
   });
+
+  it("user mode: TF is #DB with DR6.BS after each instruction, the first behind the popf that sets it; int1 is #DB without", () => {
+    const handler = [0x48, 0x8b, 0x5c, 0x24, 0x10, ...call(51)]; // mov rbx, [rsp+16]
+    const d = domain(
+      [],
+      [0x9c, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d, 0x90, 0x90, 0xf1], // pushf; or dword [rsp], 0x100; popf; nop; nop; int1
+      handler,
+    );
+    setTrap(d.v, 1, 0, 0xe033, 0x200, 0);
+    enterUser(d, 0x100);
+    d.cpu.set(RSP, d.v.kernelSpLo - 0x400, 0);
+    expect(d.run()).toBe("call 51");
+    expect([d.cpu.lo(RBX), d.v.debugLo[6], d.cpu.flags() & 0x100]).toEqual([0x10a, 0xffff4ff0, 0]);
+    for (const [rip, flags, seen] of [
+      [0x10a, 0x302, 0x10b],
+      [0x10b, 0x202, 0x10c],
+    ] as const) {
+      d.v.debugLo[6] = 0xffff0ff0;
+      d.v.setMode(false);
+      d.cpu.setRip(rip, 0);
+      d.cpu.setFlags(flags);
+      expect(d.run()).toBe("call 51");
+      expect([d.cpu.lo(RBX), d.v.debugLo[6]]).toEqual([seen, rip === 0x10a ? 0xffff4ff0 : 0xffff0ff0]);
+    }
+  });
+
+  it("a single-stepped syscall enters the kernel without #DB", () => {
+    const d = domain([], [0x0f, 0x05], [...call(61)], [...call(62)]);
+    d.v.syscall.lo = 0x200;
+    setTrap(d.v, 1, 0, 0xe033, 0x300, 0);
+    enterUser(d, 0x100);
+    d.cpu.setFlags(0x302);
+    expect(d.run()).toBe("call 61");
+  });
+
+  it("a return to 32-bit user code is #UD at its first instruction", () => {
+    const d = domain([], [0x90], [0x48, 0x8b, 0x5c, 0x24, 0x10, 0x8b, 0x4c, 0x24, 0x18, ...call(71)]);
+    setTrap(d.v, 6, 0, 0xe033, 0x200, 0);
+    expect(setUserRoot(d.v, d.v.kernelRoot, false)).toBe(0);
+    const at = d.v.kernelSpLo - 0x200;
+    const frame = new BigUint64Array([
+      0n,
+      0n,
+      0n,
+      0n,
+      0x100n,
+      BigInt(xen.x86_64.FLAT_RING3.CS32),
+      0x202n,
+      0x500n,
+      0xe02bn,
+    ]);
+    expect(d.backend.copyToGuest(d.vcpu, at, 0, new Uint8Array(frame.buffer), frame.byteLength)).toBe(true);
+    d.cpu.set(RSP, at, 0);
+    expect(d.backend.traps.iret(d.v)).toBe(true);
+    expect(d.run()).toBe("call 71");
+    expect([d.cpu.lo(RBX), d.cpu.lo(RCX), d.v.kernelMode]).toEqual([0x100, xen.x86_64.FLAT_RING3.CS32, true]);
+  });
 });

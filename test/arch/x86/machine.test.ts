@@ -224,6 +224,14 @@ describe("the processor's odds and ends", () => {
     guest.vcpu.setFpuDisabled(false);
     expect(guest.run(plainCase(code("0f 57 c0 d9 e8")))).toMatchObject({ vector: 3 });
   });
+  it("raises #MF at an MMX instruction while an unmasked x87 exception waits", () => {
+    // fninit; mov word [rsp - 8], 0x37b; fldcw [rsp - 8]; fld1; fldz; fdivp
+    const divide = "db e3 66 c7 44 24 f8 7b 03 d9 6c 24 f8 d9 e8 d9 ee de f9";
+    expect(run(divide)).toMatchObject({ vector: 3 });
+    for (const mmx of ["0f 77", "0f 6f c1", "0f 6e c0", "0f 2a c1", "66 0f 2c c0"])
+      expect(run(`${divide} ${mmx}`)).toMatchObject({ vector: 16, rip: 19 });
+    expect(run(`${divide} 0f 57 c0`)).toMatchObject({ vector: 3 });
+  });
   it("runs 1 + 1 in x87 and in SSE", () => {
     // fld1; fadd st0, st0; fistp qword [rsp - 8]; mov rax, [rsp - 8]
     expect(run("d9 e8 d8 c0 df 7c 24 f8 48 8b 44 24 f8").gpr[0]).toBe(2n);
