@@ -283,7 +283,7 @@ describe("a PV vCPU on the software CPU", () => {
   });
 
   it("a return to 32-bit user code is #UD at its first instruction", () => {
-    const d = domain([], [0x90], [0x48, 0x8b, 0x5c, 0x24, 0x10, 0x8b, 0x4c, 0x24, 0x18, ...call(71)]);
+    const d = domain([], [0x90], [0x48, 0x8b, 0x5c, 0x24, 0x10, 0x8b, 0x54, 0x24, 0x18, ...call(71)]);
     setTrap(d.v, 6, 0, 0xe033, 0x200, 0);
     expect(setUserRoot(d.v, d.v.kernelRoot, false)).toBe(0);
     const at = d.v.kernelSpLo - 0x200;
@@ -302,6 +302,6 @@ describe("a PV vCPU on the software CPU", () => {
     d.cpu.set(RSP, at, 0);
     expect(d.backend.traps.iret(d.v)).toBe(true);
     expect(d.run()).toBe("call 71");
-    expect([d.cpu.lo(RBX), d.cpu.lo(RCX), d.v.kernelMode]).toEqual([0x100, xen.x86_64.FLAT_RING3.CS32, true]);
+    expect([d.cpu.lo(RBX), d.cpu.lo(RDX), d.v.kernelMode]).toEqual([0x100, xen.x86_64.FLAT_RING3.CS32, true]);
   });
 });
