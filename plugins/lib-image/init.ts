@@ -2,7 +2,8 @@
  * The first process of a guest that is nothing but an initramfs: a script for busybox's shell.
  *
  * It mounts what a userland needs, loads the modules that /etc/modules lists (paths, in order), waits for the disks and the network
- * device that XenStore promises, asks for an address by DHCP, and gives a login shell with job control on the console. `poweroff`,
+ * device that XenStore promises, asks for an address by DHCP, and gives a login shell with job control on the console: by login, because a shell
+ * ignores SIGINT for what it starts in the background and nothing but login takes that back (login wants a log, else it writes to the console). `poweroff`,
  * `reboot` and `halt` (busybox's, which signal process 1, and the toolstack's through the kernel, which run /sbin/poweroff and /sbin/reboot)
  * end every process, unmount what is on disks, and go.
  */
@@ -17,6 +18,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmp /tmp
+syslogd
 
 finish() {
   trap '' TERM USR1 USR2
@@ -61,7 +63,7 @@ done
 [ -e /etc/issue ] && cat /etc/issue
 cd /
 while :; do
-  setsid cttyhack sh -l </dev/console >/dev/console 2>&1 &
+  setsid cttyhack /bin/busybox login -p -f root </dev/console >/dev/console 2>&1 &
   shell=$!
   while kill -0 "$shell" 2>/dev/null; do wait "$shell"; done
   echo "The shell has ended: a new one (poweroff ends the guest)."

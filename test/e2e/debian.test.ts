@@ -75,6 +75,23 @@ describe("Debian's cloud kernel", () => {
   );
 
   itWithImage(
+    "debian",
+    "Ctrl-C ends a program, and the line that is being typed, but not the shell",
+    async () => {
+      const script = join(folder, "interrupt.script");
+      const steps = ["expect PROMPT", "send sh -c 'echo up; exec sleep 1000'\\r", "expect up\\r", "send \\x03"];
+      steps.push("expect PROMPT", "send echo status: $?; cut -d. -f1 /proc/uptime\\r");
+      steps.push("expect PROMPT", "send never typed\\x03", "expect PROMPT", "send poweroff\\r");
+      writeFileSync(script, steps.map((step) => `${step.replace("PROMPT", PROMPT)}\n`).join(""));
+      const ran = await hookvisor(["run", "debian", "--input", script], { timeout: TIMEOUT });
+      expect(ran.stdout).toMatch(/^status: 130\n\d{1,2}$/m);
+      expect(ran.stdout).not.toContain("The shell has ended");
+      expect(ran.code).toBe(0);
+    },
+    TIMEOUT,
+  );
+
+  itWithImage(
     "debian-13",
     "of Debian 13 boots to a shell too",
     async () => {
