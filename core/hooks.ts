@@ -12,8 +12,10 @@ import type { Domain, ShutdownReason } from "./domain/domain.ts";
 import type { RunState, Vcpu } from "./domain/vcpu.ts";
 import { PluginError } from "./errors.ts";
 import type { HypercallTable } from "./hypercall/table.ts";
+import type { Governor, GovernorHost } from "./machine/governor.ts";
 import type { Pcpu } from "./machine/pcpu.ts";
 import type { Nanoseconds } from "./machine/timers.ts";
+import type { CpuPool } from "./scheduling/cpupool.ts";
 import type { Scheduler, SchedulerHost } from "./scheduling/scheduler.ts";
 
 /** What `accessCheck` is asked: `actor` wants to do `action` to `target`. An errno (negative) refuses. */
@@ -26,7 +28,7 @@ export interface AccessRequest {
 /** A plugin threw, broke its contract or stalled. */
 export interface PluginFault {
   readonly plugin: string;
-  readonly kind: "scheduler" | "device" | "arch";
+  readonly kind: "scheduler" | "device" | "arch" | "governor";
   /** What happened, in a sentence. */
   readonly reason: string;
   /** State dump of the plugin, when it could give one. */
@@ -52,8 +54,8 @@ export const hookTable = Object.freeze({
   },
   governor: {
     kind: "HookMap<SyncBailHook>, one provider a key",
-    args: "pcpu",
-    when: "a pCPU's rate and idle states are decided",
+    args: "host",
+    when: "a machine with that governor boots, once a pCPU",
   },
   hypercalls: { kind: "SyncHook", args: "table", when: "once per guest ABI, to fill its table; then sealed" },
   boot: { kind: "AsyncSeriesHook", args: "", when: "the machine comes up" },
@@ -71,6 +73,13 @@ export const hookTable = Object.freeze({
   },
   accessCheck: { kind: "SyncBailHook", args: "request", when: "a domain acts on another; an errno refuses" },
   contextSwitch: { kind: "SyncHook", args: "pcpu, previous, next, now", when: "another vCPU is put on a pCPU" },
+  frequency: { kind: "SyncHook", args: "pcpu, mhz, now", when: "a pCPU's rate changes" },
+  idleState: {
+    kind: "SyncHook",
+    args: "pcpu, state, now",
+    when: "a pCPU with a governor enters an idle state (its index) or leaves it (-1)",
+  },
+  poolChange: { kind: "SyncHook", args: "pcpu, pool, now", when: "a pCPU joins a cpupool, or leaves it (null)" },
   runstate: { kind: "SyncHook", args: "vcpu, from, to, now", when: "a vCPU's runstate changes" },
   hypercall: { kind: "SyncHook", args: "vcpu, number, result, now", when: "a hypercall was answered" },
   eventSend: { kind: "SyncHook", args: "domain, port, now", when: "an event channel became pending" },
@@ -108,7 +117,7 @@ function providerMap<Args extends unknown[], R>(what: string): HookMap<SyncBailH
 }
 
 function argNames(what: string): string[] {
-  return what === "device type" ? [] : what === "governor" ? ["pcpu"] : ["host"];
+  return what === "device type" ? [] : ["host"];
 }
 
 /** Makes a fresh, unsealed set of the core's hooks. */
@@ -117,7 +126,7 @@ export function createHooks() {
     scheduler: providerMap<[SchedulerHost], Scheduler>("scheduler"),
     deviceType: providerMap<[], DeviceType>("device type"),
     arch: providerMap<[ArchHost], ArchBackend>("architecture"),
-    governor: providerMap<[Pcpu], unknown>("governor"),
+    governor: providerMap<[GovernorHost], Governor>("governor"),
     hypercalls: new SyncHook<[HypercallTable]>(["table"]),
     boot: new AsyncSeriesHook<[]>([]),
     shutdown: new AsyncSeriesHook<[]>([]),
@@ -126,6 +135,9 @@ export function createHooks() {
     domainShutdown: new SyncHook<[Domain, ShutdownReason, Nanoseconds]>(["domain", "reason", "now"]),
     accessCheck: new SyncBailHook<[AccessRequest], number | undefined>(["request"]),
     contextSwitch: new SyncHook<[Pcpu, Vcpu | null, Vcpu | null, Nanoseconds]>(["pcpu", "previous", "next", "now"]),
+    frequency: new SyncHook<[Pcpu, number, Nanoseconds]>(["pcpu", "mhz", "now"]),
+    idleState: new SyncHook<[Pcpu, number, Nanoseconds]>(["pcpu", "state", "now"]),
+    poolChange: new SyncHook<[Pcpu, CpuPool | null, Nanoseconds]>(["pcpu", "pool", "now"]),
     runstate: new SyncHook<[Vcpu, RunState, RunState, Nanoseconds]>(["vcpu", "from", "to", "now"]),
     hypercall: new SyncHook<[Vcpu, number, number, Nanoseconds]>(["vcpu", "number", "result", "now"]),
     eventSend: new SyncHook<[Domain, number, Nanoseconds]>(["domain", "port", "now"]),

@@ -417,7 +417,6 @@ export class Hypervisor implements HypervisorSetup {
     for (const vcpu of domain.vcpus) {
       this.#part.timers.detach(vcpu);
       this.scheduling.removeVcpu(vcpu);
-      this.loop.forget(vcpu);
     }
   }
 

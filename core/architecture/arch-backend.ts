@@ -105,6 +105,10 @@ export interface ArchHost {
   timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;
   /** Adds instructions to what the present exit costs (batches, walks). */
   charge(instructions: number): void;
+  /** A vCPU that waits (ExitCode.halt) can go on, though no event is pending. */
+  wake(vcpu: Vcpu): void;
+  /** The horizon of a running vCPU has changed: core brings it up to now and asks again. */
+  reconsider(vcpu: Vcpu): void;
   /** Takes a vCPU out of `down` (started by the guest), or puts it there. */
   vcpuUp(vcpu: Vcpu): void;
   vcpuDown(vcpu: Vcpu): void;
@@ -131,6 +135,12 @@ export interface ArchBackend {
   initialiseVcpu(vcpu: Vcpu, caller: Vcpu, lo: number, hi: number): number;
   /** Runs for at most `budget` instructions; delivers pending events first. Returns the instructions retired (0..budget). */
   run(vcpu: Vcpu, budget: number, exit: Exit): number;
+  /**
+   * Instructions after which run() stops by itself, at least 1; Infinity: never. Only a port has it whose vCPUs do nothing on the way there that
+   * anybody can see before: core then runs a vCPU no earlier than something happens to it (its slice ends, it is preempted), in one
+   * piece, instead of in quanta. What changes the answer meanwhile (an event for a vCPU that runs) calls ArchHost.reconsider. Default: quanta.
+   */
+  horizon?(vcpu: Vcpu): number;
   /** Ends the run that is under way as soon as possible, at a deterministic instruction (used from within helpers). */
   requestExit(vcpu: Vcpu): void;
   /** The hypercall's arguments: six pairs lo, hi. Upper halves are 0 for a 32-bit guest. */

@@ -28,6 +28,8 @@ export function createArchHost(machine: Machine, actions: ArchHostActions): Arch
     },
     timer: (at, fire) => machine.timers.arm(Math.max(at, machine.now), fire),
     charge: (instructions) => machine.charge(instructions),
+    reconsider: (vcpu) => machine.control.reconsider(vcpu),
+    wake: (vcpu) => machine.control.clearFlag(vcpu, PauseFlag.blocked),
     vcpuUp: (vcpu) => machine.control.clearFlag(vcpu, PauseFlag.down),
     vcpuDown: (vcpu) => machine.control.setFlag(vcpu, PauseFlag.down),
     shutdown: (domain, reason) => machine.onShutdown(domain, reason),

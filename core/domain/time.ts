@@ -74,7 +74,7 @@ export class VcpuTimers {
     const { view } = this.machine.frames;
     const layout = vcpu_time_info.at(vcpu.domain.abi);
     const base = vcpu.infoAddress + shared.timeOffset;
-    const now = Math.min(this.machine.now, vcpu.runningOn?.clock ?? Infinity);
+    const now = Math.min(this.machine.now, vcpu.runningOn?.time ?? Infinity);
     const version = layout.get(view, base, "version") | 1;
     layout.set(view, base, "version", version);
     layout.setNumber(view, base, "tsc_timestamp", now);

@@ -4,6 +4,7 @@
  * Invariants: `runnable` is exactly "no pause flag, and pause counts of vCPU and domain are 0"; the four runstate times add up to
  * the time since creation; runnable changes are reported to the scheduler by the run loop (`changed`), nobody else.
  */
+import type { Exit } from "../architecture/arch-backend.ts";
 import type { Pcpu } from "../machine/pcpu.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
 import type { SchedulingUnit } from "../scheduling/scheduler.ts";
@@ -31,6 +32,10 @@ export class Vcpu {
   runningOn: Pcpu | null = null;
   /** Where it runs or last ran. */
   lastPcpu: Pcpu | null = null;
+  /** Busy time of `lastPcpu` when it left there: what has run there since has cooled its caches. */
+  leftAt: Nanoseconds = 0;
+  /** What its arch fills when a run ends; one for all runs. */
+  exit: Exit | null = null;
   /** Its own last time: it never starts before. */
   clock: Nanoseconds;
   hardAffinity: ReadonlySet<number>;
@@ -56,13 +61,13 @@ export class Vcpu {
   /** VCPUOP_initialise has succeeded. */
   initialised = false;
 
-  constructor(domain: Domain, id: number, now: Nanoseconds, pcpus: readonly number[]) {
+  constructor(domain: Domain, id: number, now: Nanoseconds, pcpus: ReadonlySet<number> | readonly number[]) {
     this.domain = domain;
     this.id = id;
     this.runStateSince = now;
     this.clock = now;
-    this.hardAffinity = new Set(pcpus);
-    this.softAffinity = new Set(pcpus);
+    this.hardAffinity = Array.isArray(pcpus) ? new Set(pcpus) : (pcpus as ReadonlySet<number>);
+    this.softAffinity = this.hardAffinity;
   }
 
   get runnable(): boolean {

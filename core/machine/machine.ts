@@ -10,8 +10,23 @@ import type { Domain, ShutdownReason } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import { createHooks, type Hooks } from "../hooks.ts";
 import { Frames } from "./frames.ts";
+import type { IdleState } from "./governor.ts";
 import { Pcpu } from "./pcpu.ts";
 import { type Nanoseconds, TimerQueue } from "./timers.ts";
+
+/** What scheduling costs a pCPU, in instructions; charged to the vCPU that is put on it. */
+export interface SchedulingCosts {
+  /** Another vCPU is put on a pCPU. */
+  readonly contextSwitch: number;
+  /** A vCPU is put on another core than its last. */
+  readonly migration: number;
+  /** A pCPU is asked by another to schedule. */
+  readonly tickle: number;
+  /** Warming the caches up, when they are cold: the vCPU comes from another core, or others ran on its core for `coldAfter` or longer; less in proportion. */
+  readonly warmUp: number;
+  /** Nanoseconds. */
+  readonly coldAfter: Nanoseconds;
+}
 
 /** What a machine is made of. All of it are inputs of a run: equal inputs give equal runs. */
 export interface MachineConfig {
@@ -22,6 +37,13 @@ export interface MachineConfig {
   readonly cpuMhz: number;
   readonly threadsPerCore: number;
   readonly coresPerSocket: number;
+  /** Sockets of a NUMA node. */
+  readonly socketsPerNode: number;
+  readonly costs: SchedulingCosts;
+  /** Rates that a governor can choose, rising; empty: cpuMhz only. */
+  readonly frequencies: readonly number[];
+  /** Idle states that a governor can choose, from shallow to deep; empty: one without latency. */
+  readonly idleStates: readonly IdleState[];
   /** How far pCPU clocks may differ. */
   readonly quantum: Nanoseconds;
   /** Nanoseconds since 1970 at virtual time 0. */
@@ -37,6 +59,10 @@ export const defaultMachine: MachineConfig = Object.freeze({
   cpuMhz: 1000,
   threadsPerCore: 1,
   coresPerSocket: 64,
+  socketsPerNode: 1,
+  costs: Object.freeze({ contextSwitch: 500, migration: 0, tickle: 0, warmUp: 0, coldAfter: 0 }),
+  frequencies: Object.freeze([]),
+  idleStates: Object.freeze([]),
   quantum: 50_000,
   wallclockAtZero: 1_767_225_600_000_000_000,
   seed: 1,
@@ -51,6 +77,8 @@ export interface VcpuControl {
   unpauseVcpu(vcpu: Vcpu): void;
   pauseDomain(domain: Domain): void;
   unpauseDomain(domain: Domain): void;
+  /** When a running vCPU will stop by itself has changed (ArchBackend.horizon). */
+  reconsider(vcpu: Vcpu): void;
   /** The vCPU, which runs now, gives way. */
   yieldNow(vcpu: Vcpu): void;
 }
@@ -82,7 +110,8 @@ export class Machine {
     this.pcpus = Array.from({ length: config.pcpus }, (_, id) => {
       const core = Math.floor(id / config.threadsPerCore);
       const socket = Math.floor(core / config.coresPerSocket);
-      return new Pcpu(id, { socket, core, node: socket }, config.cpuMhz);
+      const node = Math.floor(socket / config.socketsPerNode);
+      return new Pcpu(id, { socket, core, node }, config.cpuMhz, this);
     });
   }
 

@@ -1,20 +1,29 @@
 /**
  * A cpupool: some pCPUs, the units that run on them, and one instance of a scheduler, behind checks.
  *
- * Every call into the scheduler goes through `#call`, which notes whose code runs (for the guard against endless
- * loops), catches what it throws, and ejects it. Every decision is checked before it is believed.
+ * Every call into the scheduler notes whose code runs (`inCallback`, for the guard against endless loops), catches what it throws, and
+ * ejects it. Every decision is checked before it is believed.
  * Invariants: the time handed to the scheduler never decreases; an ejected scheduler's timers never fire; after an
  * ejection every unit of the pool is known to the fallback and no domain is lost.
  */
 import { ERRNO } from "../abi/errno.ts";
 import type { Domain } from "../domain/domain.ts";
-import { PluginError } from "../errors.ts";
+import { ConfigError, PluginError } from "../errors.ts";
 import type { PluginFault } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { Pcpu } from "../machine/pcpu.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
 import { FifoScheduler } from "./fifo.ts";
-import type { Decision, ParamValues, Scheduler, SchedulerHost, SchedulerPcpu, SchedulingUnit } from "./scheduler.ts";
+import { type Granularity, groups, Resource } from "./resource.ts";
+import type {
+  Decision,
+  ParamValues,
+  Scheduler,
+  SchedulerHost,
+  SchedulerPcpu,
+  SchedulerState,
+  SchedulingUnit,
+} from "./scheduler.ts";
 import { Unit } from "./unit.ts";
 
 /** What makes a scheduler for a pool: the provider that the hook found, and the plugin to blame. */
@@ -22,6 +31,12 @@ export interface SchedulerProvider {
   readonly name: string;
   readonly plugin: string;
   make(host: SchedulerHost): Scheduler;
+}
+
+/** What a pool needs of the scheduling core. */
+export interface PoolServices {
+  /** doSchedule becomes due on a resource, now or as soon as its pCPUs can rendezvous. */
+  request(resource: Resource): void;
 }
 
 /** A scheduler that is called more often than this without time going on is ejected. */
@@ -33,28 +48,52 @@ export class CpuPool {
   readonly id: number;
   readonly name: string;
   readonly machine: Machine;
+  readonly granularity: Granularity;
   readonly units = new Set<Unit>();
+  /** vCPUs of it that are runnable or run. */
+  runnable = 0;
   /** Name of the scheduler in charge: the provider's key, or `fifo` after an ejection. */
   schedulerName: string;
   plugin: string;
   #scheduler: Scheduler;
-  readonly #pcpus: Pcpu[];
+  readonly #services: PoolServices;
+  #resources: Resource[] = [];
+  #ids: ReadonlySet<number> = new Set();
   #time: Nanoseconds = 0;
   /** Calls of the scheduler since the pool's time went on. */
   #calls = 0;
+  #random: number;
   /** Every ejection so far. */
   readonly faults: PluginFault[] = [];
   /** The method of the scheduler that is being run, or null. */
   inCallback: string | null = null;
 
-  constructor(machine: Machine, id: number, name: string, pcpus: readonly Pcpu[], provider: SchedulerProvider) {
+  constructor(
+    machine: Machine,
+    services: PoolServices,
+    made: { readonly id: number; readonly name: string; readonly granularity: Granularity },
+    pcpus: readonly Pcpu[],
+    provider: SchedulerProvider,
+  ) {
     this.machine = machine;
-    this.id = id;
-    this.name = name;
-    this.#pcpus = [...pcpus];
+    this.#services = services;
+    this.id = made.id;
+    this.name = made.name;
+    this.granularity = made.granularity;
+    this.#random = (machine.config.seed ^ Math.imul(made.id + 1, 0x9e3779b9)) >>> 0;
+    this.#time = machine.now;
+    this.#setResources(this.#grouped(pcpus).map((group) => new Resource(this, group)));
+    for (const resource of this.#resources) for (const pcpu of resource.pcpus) pcpu.resource = resource;
     this.schedulerName = provider.name;
     this.plugin = provider.plugin;
     this.#scheduler = new FifoScheduler(this.#host(() => this.#scheduler));
+    this.#install(provider);
+  }
+
+  /** Puts a new instance of a scheduler in charge; a provider that fails leaves the fallback there. */
+  #install(provider: SchedulerProvider): void {
+    this.schedulerName = provider.name;
+    this.plugin = provider.plugin;
     let made: Scheduler | null = null;
     try {
       made = provider.make(this.#host(() => made));
@@ -68,6 +107,22 @@ export class CpuPool {
     else this.#scheduler = made;
   }
 
+  #grouped(pcpus: readonly Pcpu[]): Pcpu[][] {
+    const found = groups(pcpus, this.granularity);
+    const size = this.#resources[0]?.pcpus.length ?? found[0]?.length ?? 1;
+    const odd = found.find((group) => group.length !== size);
+    if (odd !== undefined)
+      throw new ConfigError(
+        `Pool '${this.name}' schedules by ${this.granularity}: each ${this.granularity} needs ${size} pCPUs in it, but of one only ${odd.map((p) => p.id).join(",")} ${odd.length === 1 ? "is" : "are"} given; name all of its pCPUs, or use granularity 'cpu'.`,
+      );
+    return found;
+  }
+
+  #setResources(resources: Resource[]): void {
+    this.#resources = resources.sort((a, b) => a.id - b.id);
+    this.#ids = new Set(this.#resources.map((r) => r.id));
+  }
+
   /** The fallback is in charge: the scheduler that was asked for has been ejected. */
   get fallen(): boolean {
     return this.faults.length > 0;
@@ -77,8 +132,28 @@ export class CpuPool {
     return this.#scheduler;
   }
 
+  get resources(): readonly Resource[] {
+    return this.#resources;
+  }
+
   get pcpus(): readonly Pcpu[] {
-    return this.#pcpus;
+    return this.#resources.flatMap((r) => r.pcpus);
+  }
+
+  /** Ids of its resources: what affinities name. */
+  get ids(): ReadonlySet<number> {
+    return this.#ids;
+  }
+
+  /** pCPUs of each resource, vCPUs of each unit at most. */
+  get unitSize(): number {
+    return this.#resources[0]?.pcpus.length ?? 1;
+  }
+
+  /** Those of `allowed` that an affinity (pCPU numbers) names, by any pCPU of theirs; all of them when it names none. */
+  within(affinity: ReadonlySet<number>, allowed: ReadonlySet<number>): ReadonlySet<number> {
+    const found = this.#resources.filter((r) => allowed.has(r.id) && r.cpus.some((id) => affinity.has(id)));
+    return found.length === 0 || found.length === allowed.size ? allowed : new Set(found.map((r) => r.id));
   }
 
   #host(self: () => Scheduler | null): SchedulerHost {
@@ -86,7 +161,7 @@ export class CpuPool {
     return {
       pool: { id: pool.id, name: pool.name },
       get pcpus() {
-        return pool.#pcpus;
+        return pool.#resources;
       },
       now: () => pool.time(pool.machine.now),
       tickle: (pcpu) => pool.tickle(pcpu),
@@ -96,6 +171,14 @@ export class CpuPool {
           if (owner === null || owner !== pool.#scheduler) return;
           pool.#call("timer", () => fire(pool.time(now)), undefined);
         }),
+      random: () => {
+        pool.#random = (pool.#random + 0x9e3779b9) >>> 0;
+        let z = pool.#random;
+        z = Math.imul(z ^ (z >>> 16), 0x85ebca6b);
+        z = Math.imul(z ^ (z >>> 13), 0xc2b2ae35);
+        return (z ^ (z >>> 16)) >>> 0;
+      },
+      log: (message) => pool.machine.log(`pool ${pool.name}: ${message}`),
     };
   }
 
@@ -110,20 +193,25 @@ export class CpuPool {
 
   /** doSchedule becomes due on a pCPU of the pool. */
   tickle(pcpu: SchedulerPcpu): void {
-    const real = this.machine.pcpus[pcpu.id];
-    if (real === undefined || !this.#pcpus.includes(real)) return;
-    real.needSchedule = true;
-    if (real.current === null && this.machine.now > real.clock) real.clock = this.machine.now;
+    if (!(pcpu instanceof Resource) || pcpu.pool !== this || pcpu.pcpus[0]!.resource !== pcpu) return;
+    if (!pcpu.needSchedule) {
+      pcpu.tickled = true;
+      this.#services.request(pcpu);
+    }
   }
 
+  // ---- units -----------------------------------------------------------------------------------
+
+  /** A unit joins: on no pCPU, and the scheduler has not been told that it is runnable. */
   insert(unit: Unit): void {
     unit.pool = this;
+    unit.updateAffinity();
     this.units.add(unit);
     const now = this.time(this.machine.now);
     this.#call("insertUnit", () => this.#scheduler.insertUnit(unit, now), undefined);
-    if (unit.runnable) this.wake(unit);
   }
 
+  /** A unit leaves: it is asleep and on no pCPU. */
   remove(unit: Unit): void {
     this.units.delete(unit);
     const now = this.time(this.machine.now);
@@ -132,12 +220,24 @@ export class CpuPool {
 
   wake(unit: Unit): void {
     const now = this.time(this.machine.now);
-    this.#call("wake", () => this.#scheduler.wake(unit, now), undefined);
+    const outer = this.#enter("wake");
+    try {
+      this.#scheduler.wake(unit, now);
+    } catch (error) {
+      this.#eject(`wake threw: ${messageOf(error)}`, error);
+    }
+    this.inCallback = outer;
   }
 
   sleep(unit: Unit): void {
     const now = this.time(this.machine.now);
-    this.#call("sleep", () => this.#scheduler.sleep(unit, now), undefined);
+    const outer = this.#enter("sleep");
+    try {
+      this.#scheduler.sleep(unit, now);
+    } catch (error) {
+      this.#eject(`sleep threw: ${messageOf(error)}`, error);
+    }
+    this.inCallback = outer;
   }
 
   yielded(unit: Unit): void {
@@ -147,19 +247,67 @@ export class CpuPool {
   }
 
   contextSaved(unit: SchedulingUnit): void {
+    const scheduler = this.#scheduler;
+    if (scheduler.contextSaved === undefined) return;
     const now = this.time(this.machine.now);
-    if (this.#scheduler.contextSaved !== undefined)
-      this.#call("contextSaved", () => this.#scheduler.contextSaved?.(unit, now), undefined);
+    const outer = this.#enter("contextSaved");
+    try {
+      scheduler.contextSaved(unit, now);
+    } catch (error) {
+      this.#eject(`contextSaved threw: ${messageOf(error)}`, error);
+    }
+    this.inCallback = outer;
   }
 
-  /** The unit's affinity has changed while it is asleep; false: the scheduler has no method for it. */
-  affinityChanged(unit: Unit): boolean {
+  /** The unit's affinity may have changed while it is asleep: takes it over and tells the scheduler. */
+  affinityChanged(unit: Unit): void {
     const scheduler = this.#scheduler;
-    if (scheduler.affinityChanged === undefined) return false;
+    if (scheduler.affinityChanged === undefined) {
+      this.remove(unit);
+      this.insert(unit);
+      return;
+    }
+    unit.updateAffinity();
     const now = this.time(this.machine.now);
     this.#call("affinityChanged", () => scheduler.affinityChanged?.(unit, now), undefined);
-    return true;
   }
+
+  // ---- pCPUs -----------------------------------------------------------------------------------
+
+  /** pCPUs join; they are idle and in no pool. Affinities that name them are to be taken over afterwards (affinityChanged). */
+  addPcpus(pcpus: readonly Pcpu[]): Resource[] {
+    const added = this.#grouped(pcpus).map((group) => new Resource(this, group));
+    this.#setResources([...this.#resources, ...added]);
+    for (const resource of added) for (const pcpu of resource.pcpus) pcpu.resource = resource;
+    return added;
+  }
+
+  /** Tells the scheduler about a new pCPU, once affinities name it. */
+  announce(resource: Resource): void {
+    const now = this.time(this.machine.now);
+    const scheduler = this.#scheduler;
+    if (scheduler.pcpuAdded !== undefined)
+      this.#call("pcpuAdded", () => scheduler.pcpuAdded?.(resource, now), undefined);
+  }
+
+  /** An idle pCPU leaves: not in host.pcpus any more; the caller takes affinities over, then calls `farewell`. */
+  removeResource(resource: Resource): void {
+    this.#setResources(this.#resources.filter((r) => r !== resource));
+    for (const pcpu of resource.pcpus) pcpu.resource = null;
+  }
+
+  /** Does the scheduler move what it queued on a pCPU that goes by itself? */
+  get movesQueues(): boolean {
+    return this.#scheduler.pcpuRemoved !== undefined;
+  }
+
+  /** Tells the scheduler that a pCPU is gone. */
+  farewell(resource: Resource): void {
+    const now = this.time(this.machine.now);
+    this.#call("pcpuRemoved", () => this.#scheduler.pcpuRemoved?.(resource, now), undefined);
+  }
+
+  // ---- parameters and state --------------------------------------------------------------------
 
   /** Sets parameters that have been checked against the scheduler's table: 0 or a negative errno. */
   adjust(target: Domain | SchedulingUnit | null, values: ParamValues): number {
@@ -172,49 +320,79 @@ export class CpuPool {
     return this.#call("read", () => this.#scheduler.read?.(target) ?? {}, {});
   }
 
+  /** The scheduler's state as plain JSON; null: it keeps none. */
+  save(): SchedulerState {
+    return this.#call("save", () => this.#scheduler.save?.() ?? null, null);
+  }
+
+  /** Puts a new scheduler in charge, with a state that the same scheduler saved, or afresh (null). Every unit is asleep and on no pCPU. */
+  replace(provider: SchedulerProvider, state: SchedulerState): void {
+    this.faults.length = 0;
+    this.#scheduler = new FifoScheduler(this.#host(() => this.#scheduler));
+    this.#install(provider);
+    for (const unit of this.units) {
+      const now = this.time(this.machine.now);
+      this.#call("insertUnit", () => this.#scheduler.insertUnit(unit, now), undefined);
+    }
+    if (state === null) return;
+    const byId = new Map([...this.units].map((unit) => [unit.id, unit]));
+    const now = this.time(this.machine.now);
+    this.#call("restore", () => this.#scheduler.restore?.(state, (id) => byId.get(id), now), undefined);
+  }
+
+  // ---- decisions -------------------------------------------------------------------------------
+
   /** Asks the scheduler and checks the answer; a wrong one ejects it, and the fallback answers. */
-  decide(pcpu: Pcpu): Decision {
+  decide(resource: Resource, at: Nanoseconds): Decision {
     for (;;) {
       const asked = this.#scheduler;
-      const now = this.time(pcpu.clock);
-      const decision = this.#call("doSchedule", () => asked.doSchedule(pcpu, now), IDLE);
+      const now = this.time(at);
+      let decision = IDLE;
+      const outer = this.#enter("doSchedule");
+      try {
+        decision = asked.doSchedule(resource, now);
+      } catch (error) {
+        this.#eject(`doSchedule threw: ${messageOf(error)}`, error);
+      }
+      this.inCallback = outer;
       if (asked !== this.#scheduler) continue;
-      const problem = this.#problemOf(decision, pcpu);
+      const problem = this.#problemOf(decision, resource);
       if (problem === null) return decision;
       if (asked instanceof FifoScheduler) return IDLE;
-      this.#eject(`doSchedule on pCPU ${pcpu.id} ${problem}`, null);
+      this.#eject(`doSchedule on ${resource} ${problem}`, null);
     }
   }
 
-  #problemOf(decision: Decision, pcpu: Pcpu): string | null {
+  #problemOf(decision: Decision, resource: Resource): string | null {
     if (typeof decision !== "object" || decision === null) return `returned ${String(decision)} instead of a decision`;
     const { unit, slice } = decision;
     if (slice !== null && !(typeof slice === "number" && slice >= 1 && slice < Infinity))
       return `returned the slice ${String(slice)}; it must be a number of nanoseconds, at least 1, or null`;
     if (unit === null) return null;
     if (!(unit instanceof Unit)) return "returned something that is no unit";
-    if (!this.units.has(unit)) return `returned ${unit}, which is not in pool ${this.name}`;
+    if (unit.pool !== this || !this.units.has(unit)) return `returned ${unit}, which is not in pool ${this.name}`;
     if (!unit.runnable) return `returned ${unit}, which is not runnable`;
-    if (unit.runningOn !== null && unit.runningOn !== pcpu)
-      return `returned ${unit}, which runs on pCPU ${unit.runningOn.id} already`;
-    if (!unit.hardAffinity.has(pcpu.id)) return `returned ${unit}, whose hard affinity forbids this pCPU`;
+    if (unit.runningOn !== null && unit.runningOn !== resource)
+      return `returned ${unit}, which runs on ${unit.runningOn} already`;
+    if (!unit.hardAffinity.has(resource.id)) return `returned ${unit}, whose hard affinity forbids this pCPU`;
     return null;
   }
 
-  /** A unit that has waited for longer than the bound ejects the scheduler. */
+  /** A unit that has waited for longer than the bound, though its policy entitles it to run, ejects the scheduler. */
   checkStall(now: Nanoseconds, bound: Nanoseconds): boolean {
-    if (this.#scheduler instanceof FifoScheduler) return false;
-    for (const unit of this.units)
-      if (unit.runnable && unit.runningOn === null && now - unit.vcpu.runStateSince > bound) {
-        const since = unit.vcpu.runStateSince;
-        this.#eject(
-          now < Infinity
-            ? `${unit} has been runnable for ${now - since} ns without being run`
-            : `${unit} has been runnable since ${since} ns, and nothing will ever happen that makes it run`,
-          null,
-        );
-        return true;
-      }
+    if (this.#scheduler instanceof FifoScheduler || this.#resources.length === 0) return false;
+    for (const unit of this.units) {
+      if (!(now - unit.waitsSince > bound)) continue;
+      if (this.#call("entitled", () => this.#scheduler.entitled?.(unit) ?? true, true) === false) continue;
+      const since = unit.waitsSince;
+      this.#eject(
+        now < Infinity
+          ? `${unit} has been runnable for ${now - since} ns without being run`
+          : `${unit} has been runnable since ${since} ns, and nothing will ever happen that makes it run`,
+        null,
+      );
+      return true;
+    }
     return false;
   }
 
@@ -223,19 +401,25 @@ export class CpuPool {
     this.#eject(reason, error);
   }
 
-  #call<T>(method: string, body: () => T, fallback: T): T {
+  /** Notes whose code runs now; what is returned goes back into inCallback afterwards. */
+  #enter(method: string): string | null {
+    if (++this.#calls > MAX_CALLS_AT_ONCE && !(this.#scheduler instanceof FifoScheduler))
+      this.#eject(`${method}: called ${MAX_CALLS_AT_ONCE} times at ${this.#time} ns, and time did not go on`, null);
     const outer = this.inCallback;
     this.inCallback = method;
+    return outer;
+  }
+
+  #call<T>(method: string, body: () => T, fallback: T): T {
+    const outer = this.#enter(method);
+    let result = fallback;
     try {
-      if (++this.#calls > MAX_CALLS_AT_ONCE && !(this.#scheduler instanceof FifoScheduler))
-        throw new Error(`called ${MAX_CALLS_AT_ONCE} times at ${this.#time} ns, and time did not go on`);
-      return body();
+      result = body();
     } catch (error) {
       this.#eject(`${method} threw: ${messageOf(error)}`, error);
-      return fallback;
-    } finally {
-      this.inCallback = outer;
     }
+    this.inCallback = outer;
+    return result;
   }
 
   #eject(reason: string, error: unknown): void {
@@ -257,9 +441,9 @@ export class CpuPool {
     this.schedulerName = "fifo";
     for (const unit of this.units) {
       fallback.insertUnit();
-      if (unit.runnable) fallback.wake(unit);
+      if (unit.awake) fallback.wake(unit);
     }
-    for (const pcpu of this.#pcpus) this.tickle(pcpu);
+    for (const resource of this.#resources) this.#services.request(resource);
     if (this.machine.hooks.pluginFault.call(fault) === "crash")
       throw error instanceof Error ? error : new Error(reason);
   }
@@ -278,5 +462,7 @@ export function missingMethods(scheduler: unknown): string | null {
   const { params, adjust, read } = scheduler as Scheduler;
   if (params !== undefined && (adjust === undefined || read === undefined))
     missing.push("adjust and read (params are declared)");
+  const { save, restore } = scheduler as Scheduler;
+  if ((save === undefined) !== (restore === undefined)) missing.push("one of save and restore (it has the other)");
   return missing.length === 0 ? null : `lacks ${missing.join(", ")}`;
 }

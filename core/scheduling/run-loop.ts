@@ -3,7 +3,8 @@
  *
  * A step does the next thing that happens: backend work that is queued, a timer that is due, or a run of the pCPU that
  * is furthest behind (lowest number first) up to the earliest of its slice's end, the next timer, and the slowest other
- * busy clock plus a quantum. When every pCPU is idle the clock jumps to the next timer.
+ * busy clock plus a quantum. When every pCPU is idle the clock jumps to the next timer. A vCPU whose arch knows when it will stop by
+ * itself (ArchBackend.horizon) is run in one piece, no earlier than something happens to it: then nothing is a quantum off.
  * Invariants: nothing is awaited between a guest exit and the next guest entry; no pCPU passes a timer that has not fired;
  * equal inputs give equal steps, whatever the host's speed; while a hold is pending virtual time stands still.
  */
@@ -51,7 +52,6 @@ export class RunLoop {
   readonly machine: Machine;
   readonly scheduling: Scheduling;
   readonly #services: RunLoopServices;
-  readonly #exits = new Map<Vcpu, Exit>();
   readonly #holds = new Set<Promise<unknown>>();
   readonly #injected: (() => void)[] = [];
   /** A runnable vCPU that waits for longer than this ejects its scheduler. */
@@ -65,6 +65,7 @@ export class RunLoop {
     this.machine = machine;
     this.scheduling = scheduling;
     this.#services = services;
+    scheduling.bring = (pcpu) => this.#bring(pcpu);
   }
 
   /** Virtual time stands still until the promise settles; `then` runs at the present virtual time. */
@@ -116,93 +117,125 @@ export class RunLoop {
     if (this.#holds.size > 0) await Promise.race(this.#holds);
   }
 
-  /** Is some pCPU busy? */
+  /** Is some pCPU busy, or about to choose? */
   get busy(): boolean {
-    return this.#furthestBehind() !== null;
+    for (const pcpu of this.machine.pcpus)
+      if (pcpu.current !== null || (pcpu.resource?.needSchedule ?? false)) return true;
+    return false;
   }
 
-  /** When the next timer is due, or Infinity. */
+  /** When an idle machine's next event is, or Infinity. */
   get nextDue(): Nanoseconds {
-    return Math.min(this.machine.timers.next, this.#nextIdle()?.sliceEnd ?? Infinity);
+    return Math.min(this.machine.timers.next, this.scheduling.queue.firstKey);
   }
 
-  /** Nanoseconds: the clock of the busy pCPU furthest behind, else the present time. */
+  /** Nanoseconds: the time of the pCPU furthest behind, else the present time. */
   get time(): Nanoseconds {
-    const pcpu = this.#furthestBehind();
-    return pcpu === null ? this.machine.now : Math.max(pcpu.clock, 0);
+    let time = Infinity;
+    for (const pcpu of this.machine.pcpus) if (pcpu.current !== null && pcpu.time < time) time = pcpu.time;
+    return time === Infinity ? this.machine.now : time;
   }
 
   /** Does the next thing that happens; `limit` is a virtual time that nothing passes. */
   step(limit: Nanoseconds): Step {
     const { machine } = this;
-    const queued = this.#injected.length > 0 || machine.hasPosted;
-    for (const task of this.#injected.splice(0)) task();
-    machine.runPosted();
-    this.#services.pump();
-    if (queued || machine.hasPosted) return "ran";
-    if (this.#holds.size > 0) return "hold";
-    const pcpu = this.#furthestBehind();
-    const timer = machine.timers.next;
-    const idle = this.#nextIdle();
-    const due = Math.min(timer, idle?.sliceEnd ?? Infinity);
-    if (pcpu === null || due <= pcpu.clock) {
-      if (due === Infinity) return "idle";
-      if (due > limit) {
-        machine.now = Math.max(machine.now, limit);
-        return "limit";
-      }
-      machine.now = due;
-      if (timer <= due) {
-        machine.timers.fireOne(due);
-        machine.takeCharge();
-        this.#checkStall();
-      } else if (idle !== null) {
-        idle.clock = Math.max(idle.clock, due);
-        idle.needSchedule = true;
-      }
+    const { queue } = this.scheduling;
+    if (this.#injected.length > 0 || machine.hasPosted) {
+      for (const task of this.#injected.splice(0)) task();
+      machine.runPosted();
+      this.#services.pump();
       return "ran";
     }
-    if (pcpu.clock >= limit) {
-      machine.now = Math.max(machine.now, limit);
-      return "limit";
-    }
-    machine.now = pcpu.clock;
-    if (pcpu.needSchedule || pcpu.clock >= pcpu.sliceEnd) {
-      this.scheduling.schedule(pcpu);
-      machine.now = pcpu.clock;
+    this.#services.pump();
+    if (machine.hasPosted) return "ran";
+    if (this.#holds.size > 0) return "hold";
+    const key = queue.firstKey;
+    const timer = machine.timers.next;
+    if (timer <= key) {
+      if (timer === Infinity) return "idle";
+      if (timer > limit) return this.#limit(limit);
+      machine.now = timer;
+      machine.timers.fireOne(timer);
+      machine.takeCharge();
       this.#checkStall();
       return "ran";
     }
-    this.#run(pcpu, Math.min(pcpu.sliceEnd, due, this.#slowestOther(pcpu) + machine.config.quantum, limit));
+    if (key >= limit) return this.#limit(limit);
+    machine.now = key;
+    const pcpu = machine.pcpus[queue.first]!;
+    const resource = pcpu.resource!;
+    if (pcpu.current !== null && pcpu.clock < resource.due) {
+      if (!pcpu.lazy) {
+        this.#run(pcpu, Math.min(resource.due, timer, queue.secondKey + machine.config.quantum, limit), LONGEST_RUN);
+        return "ran";
+      }
+      this.#lazy(pcpu, key);
+      if (pcpu.current === null || pcpu.clock < resource.due || pcpu.resource !== resource) return "ran";
+    }
+    if (this.scheduling.waits(resource)) this.scheduling.rekey(resource);
+    else {
+      this.scheduling.schedule(resource);
+      this.#checkStall();
+    }
     return "ran";
   }
 
-  #run(pcpu: Pcpu, until: Nanoseconds): void {
-    const { machine } = this;
+  #limit(limit: Nanoseconds): Step {
+    if (limit > this.machine.now) this.machine.now = limit;
+    return "limit";
+  }
+
+  /** Runs a lazy pCPU up to a time at which its vCPU stops by itself, or something happens to it. */
+  #lazy(pcpu: Pcpu, until: Nanoseconds): void {
+    const vcpu = pcpu.current!;
+    const horizon = vcpu.domain.arch!.horizon!(vcpu);
+    if (pcpu.after(horizon) <= until) this.#run(pcpu, Infinity, horizon);
+    else if (until > pcpu.clock) this.#run(pcpu, until, Infinity);
+    else this.scheduling.rekey(pcpu.resource!);
+  }
+
+  /** Brings a lazy pCPU to the present, for somebody who is about to change what it runs. */
+  #bring(pcpu: Pcpu): void {
+    if (pcpu.lazy && pcpu.current !== null && pcpu.clock < this.machine.now && pcpu !== this.scheduling.inExit)
+      this.#lazy(pcpu, this.machine.now);
+  }
+
+  /** Runs the vCPU of a pCPU up to a time, for so many instructions at most. */
+  #run(pcpu: Pcpu, until: Nanoseconds, longest: number): void {
+    const { machine, scheduling } = this;
     const vcpu = pcpu.current!;
     const arch = vcpu.domain.arch!;
-    let exit = this.#exits.get(vcpu);
-    if (exit === undefined) {
-      exit = createExit();
-      this.#exits.set(vcpu, exit);
-    }
+    vcpu.exit ??= createExit();
+    const { exit } = vcpu;
     exit.code = ExitCode.budget;
-    const budget = Math.min(LONGEST_RUN, pcpu.instructionsUntil(until));
+    const budget = Math.min(longest, pcpu.instructionsUntil(until));
+    const outer = scheduling.inExit;
+    const present = machine.now;
+    const { lazy } = pcpu;
     let retired = 0;
+    scheduling.inExit = pcpu;
     try {
       retired = arch.run(vcpu, budget, exit);
       if (!(retired >= 0 && retired <= budget))
         throw new Error(`run() says that ${retired} of ${budget} instructions retired`);
       this.retired += retired;
       pcpu.retire(retired);
-      machine.now = pcpu.clock;
+      if (pcpu.clock > machine.now || !lazy) machine.now = pcpu.clock;
       if (exit.code !== ExitCode.budget) this.#handle(vcpu, exit);
     } catch (error) {
       this.#services.crash(vcpu, error instanceof Error ? error.message : String(error), { error });
     }
-    const cost = machine.takeCharge() + EXIT_COST[exit.code];
-    pcpu.retire(cost);
-    vcpu.clock = pcpu.clock;
+    // A behaviour costs what it says; leaving and entering a guest costs where there is guest code.
+    const cost = machine.takeCharge() + (lazy ? 0 : EXIT_COST[exit.code]);
+    if (cost > 0 && pcpu.current === vcpu) pcpu.retire(cost);
+    scheduling.inExit = outer;
+    if (pcpu.current === vcpu) vcpu.clock = pcpu.clock;
+    const { resource } = pcpu;
+    if (resource !== null) {
+      if (resource.pcpus.length > 1) scheduling.fill(resource);
+      else scheduling.rekey(resource);
+    }
+    if (outer !== null || present > machine.now) machine.now = present;
     this.#fruitless = retired + cost > 0 || !vcpu.runnable ? 0 : this.#fruitless + 1;
     if (this.#fruitless > MAX_FRUITLESS_RUNS)
       this.#services.crash(vcpu, "it retires no instruction", { error: new Error("run() retires no instruction") });
@@ -235,36 +268,9 @@ export class RunLoop {
     }
   }
 
-  /** A vCPU is gone: its Exit too. */
-  forget(vcpu: Vcpu): void {
-    this.#exits.delete(vcpu);
-  }
-
-  #furthestBehind(): Pcpu | null {
-    let found: Pcpu | null = null;
-    for (const pcpu of this.machine.pcpus)
-      if ((pcpu.current !== null || pcpu.needSchedule) && (found === null || pcpu.clock < found.clock)) found = pcpu;
-    return found;
-  }
-
-  #slowestOther(but: Pcpu): Nanoseconds {
-    let clock = Infinity;
-    for (const pcpu of this.machine.pcpus)
-      if (pcpu !== but && (pcpu.current !== null || pcpu.needSchedule) && pcpu.clock < clock) clock = pcpu.clock;
-    return clock;
-  }
-
   /** Moves an idle machine's present time on: nothing is due before `to`. */
   advance(to: Nanoseconds): void {
     if (!this.busy && !this.held) this.machine.now = Math.max(this.machine.now, Math.min(to, this.nextDue));
-  }
-
-  /** The idle pCPU whose scheduler wants to be asked again first. */
-  #nextIdle(): Pcpu | null {
-    let found: Pcpu | null = null;
-    for (const pcpu of this.machine.pcpus)
-      if (pcpu.current === null && !pcpu.needSchedule && pcpu.sliceEnd < (found?.sliceEnd ?? Infinity)) found = pcpu;
-    return found;
   }
 
   /** Four times in each bound, looks whether a unit has waited for longer than that. */

@@ -12,9 +12,16 @@ import type { Domain } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
 
-/** What a scheduler sees of a pCPU. */
+/**
+ * What a scheduler sees of a pCPU. With a coarser granularity it stands for the pCPUs of a core or a socket, which run vCPUs of one
+ * unit at any time (Xen: sched_resource); a scheduler need not know.
+ */
 export interface SchedulerPcpu {
+  /** The pCPU's number; of several, the lowest. Affinities name it. */
   readonly id: number;
+  /** Numbers of the pCPUs that it stands for, rising. */
+  readonly cpus: readonly number[];
+  /** Numbers of socket, core and NUMA node, each unique in the machine: threads of one core have the same `core`. */
   readonly socket: number;
   readonly core: number;
   readonly node: number;
@@ -30,15 +37,15 @@ export interface SchedulingUnit {
   readonly vcpus: readonly Vcpu[];
   /** Some vCPU of it can run. */
   readonly runnable: boolean;
-  /** The pCPU that it runs on now; null: it runs nowhere. */
+  /** The pCPU that it runs on now, one of `host.pcpus`; null: it runs nowhere. */
   readonly runningOn: SchedulerPcpu | null;
   /** The pCPU where it runs or last ran; null: never ran. */
   readonly lastPcpu: SchedulerPcpu | null;
-  /** pCPU ids where it may run; never empty within the pool. */
+  /** Ids of pCPUs (SchedulerPcpu.id) where it may run: within the pool, never empty. */
   readonly hardAffinity: ReadonlySet<number>;
-  /** pCPU ids where it should run. */
+  /** Ids of pCPUs where it should run: within hardAffinity, never empty (equal to it when nothing was asked for, or nothing of it is possible). */
   readonly softAffinity: ReadonlySet<number>;
-  /** Exact time it has run so far, up to the pCPU's clock when it runs now. */
+  /** Exact time it has run so far, up to the pCPU's clock when it runs now; of several vCPUs, the time that any of them held the pCPU. */
   readonly runTime: Nanoseconds;
 }
 
@@ -50,10 +57,14 @@ export interface SchedulerHost {
   readonly pcpus: readonly SchedulerPcpu[];
   /** The pool's time; never decreases. */
   now(): Nanoseconds;
-  /** Ask that `pcpu` calls doSchedule as soon as it can. */
+  /** Ask that doSchedule is called for `pcpu` as soon as it can be. */
   tickle(pcpu: SchedulerPcpu): void;
   /** A one-shot timer of the scheduler's own (ticks, replenishments). Timers of one instant fire in the order of arming. */
   timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;
+  /** Next 32 bits of the pool's seeded random stream. */
+  random(): number;
+  /** A line for the hypervisor's log (dmesg). */
+  log(message: string): void;
 }
 
 /** What runs next, and for how long at most. */
@@ -67,17 +78,44 @@ export interface Decision {
 /** Describes one parameter: the core validates values against it before `adjust`. */
 export interface ParamSpec {
   readonly description: string;
-  readonly type: "integer" | "boolean" | "nanoseconds";
+  readonly type: "integer" | "boolean" | "nanoseconds" | "string" | "table";
+  /** Bounds of a number; of a string its length, of a table its rows. */
   readonly min?: number;
   readonly max?: number;
-  readonly default: number | boolean;
+  /** The value until it is set. For `adjust` every parameter is optional: an absent one stays as it is. */
+  readonly default: ParamValue;
+  /** Columns of a table (an ARINC 653 schedule); each row gives every column that has no default. */
+  readonly columns?: Readonly<Record<string, ColumnSpec>>;
 }
 
-/** Parameters by name. Structured ones (an ARINC 653 table) are one `table` of such rows. */
+/** One column of a table parameter; without a default it must be given. */
+export interface ColumnSpec {
+  readonly description: string;
+  readonly type: "integer" | "boolean" | "nanoseconds" | "string";
+  readonly min?: number;
+  readonly max?: number;
+  readonly default?: ParamScalar;
+}
+
+/** A single value: numbers are whole. */
+export type ParamScalar = number | boolean | string;
+/** A row of a table. */
+export type ParamRow = Readonly<Record<string, ParamScalar>>;
+/** What a parameter may be set to. */
+export type ParamValue = ParamScalar | readonly ParamRow[];
+
+/** Parameters by name. */
 export type ParamSpecs = Readonly<Record<string, ParamSpec>>;
 
 /** Values by parameter name. */
-export type ParamValues = Readonly<Record<string, number | boolean>>;
+export type ParamValues = Readonly<Record<string, ParamValue>>;
+
+/** What `save` returns: plain JSON; units go by their ids. */
+export type SchedulerState = string | number | boolean | null | readonly SchedulerState[] | SchedulerStateObject;
+/** An object of SchedulerState. */
+export interface SchedulerStateObject {
+  readonly [key: string]: SchedulerState;
+}
 
 /** A scheduler. Five methods are mandatory. */
 export interface Scheduler {
@@ -96,11 +134,14 @@ export interface Scheduler {
   yielded?(unit: SchedulingUnit, now: Nanoseconds): void;
   /** The unit has left its pCPU: deferred requeues belong here. Default: nothing. */
   contextSaved?(unit: SchedulingUnit, now: Nanoseconds): void;
-  /** A pCPU joined the pool; core calls doSchedule on it later. Default: nothing. */
+  /** A pCPU joined the pool (host.pcpus has it, affinities too); core calls doSchedule on it later. Default: nothing. */
   pcpuAdded?(pcpu: SchedulerPcpu, now: Nanoseconds): void;
-  /** A pCPU left the pool; units with it in their affinity have been removed and come back. Default: nothing. */
+  /**
+   * A pCPU left the pool: it is idle, host.pcpus and affinities are without it, and it is never scheduled again; what the scheduler had
+   * queued there it moves elsewhere now. Default: core removes every unit before and inserts it afterwards.
+   */
   pcpuRemoved?(pcpu: SchedulerPcpu, now: Nanoseconds): void;
-  /** A unit's affinity changed while it sleeps or waits. Default: core removes and inserts it again. */
+  /** A unit's affinity changed; it is asleep and on no pCPU, and wake follows if it can run. Default: core removes and inserts it again. */
   affinityChanged?(unit: SchedulingUnit, now: Nanoseconds): void;
   /** Parameters of a domain, of a unit, of the pool. Default: none. */
   readonly params?: { readonly domain?: ParamSpecs; readonly unit?: ParamSpecs; readonly pool?: ParamSpecs };
@@ -108,6 +149,18 @@ export interface Scheduler {
   adjust?(target: Domain | SchedulingUnit | null, values: ParamValues): number;
   /** Reads parameters back. Mandatory with `params`. */
   read?(target: Domain | SchedulingUnit | null): ParamValues;
+  /**
+   * false: the policy may keep this runnable unit waiting for longer than any bound (it is in no table, it has no pCPU of its own, others
+   * come first), so that its waiting is no stall. Default: true, always.
+   */
+  entitled?(unit: SchedulingUnit): boolean;
+  /** The whole state as plain JSON; units by their ids. Default: state is not kept, a restored pool starts afresh. */
+  save?(): SchedulerState;
+  /**
+   * Takes over the state that `save` of the same scheduler returned. Called once on a new instance, after every unit has been inserted,
+   * before any is woken; `unit` finds one by its id (undefined: it is gone). Arms its timers anew. Mandatory with `save`.
+   */
+  restore?(state: SchedulerState, unit: (id: number) => SchedulingUnit | undefined, now: Nanoseconds): void;
   /** For the state dump when the scheduler is ejected, and for dmesg. Default: nothing. */
   dump?(): string;
 }

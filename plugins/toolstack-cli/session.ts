@@ -180,6 +180,6 @@ function timesOf(member: Member, now: number): [number, number, number, number] 
   if (member.live)
     for (const vcpu of member.domain.vcpus)
       for (const state of [0, 1, 2, 3] as const)
-        times[state] += runStateTime(vcpu, state, vcpu.runningOn?.clock ?? Math.max(now, vcpu.clock));
+        times[state] += runStateTime(vcpu, state, vcpu.runningOn?.time ?? Math.max(now, vcpu.clock));
   return times;
 }

@@ -96,7 +96,7 @@ export function schedulerSuite(framework: SuiteFramework, under: SchedulerUnderT
     check(load.pool.faults.length === 0, `ejected: ${load.pool.faults[0]?.reason}`);
     for (const domain of domains) {
       const vcpu = domain.vcpus[0]!;
-      const now = vcpu.runningOn?.clock ?? Math.max(load.machine.now, vcpu.runStateSince);
+      const now = vcpu.runningOn?.time ?? Math.max(load.machine.now, vcpu.runStateSince);
       const total = [0, 1, 2, 3].reduce((sum, state) => sum + runStateTime(vcpu, state as RunState, now), 0);
       check(total === now, `runstate times of ${vcpu} add up to ${total}, not ${now}`);
     }
@@ -190,7 +190,7 @@ function checkConserving(load: Load, check: (condition: boolean, message: string
   for (const unit of load.pool.units) {
     if (!unit.runnable || unit.runningOn !== null) continue;
     const allowed = pcpus.filter((p) => unit.hardAffinity.has(p.id));
-    if (allowed.some((p) => p.needSchedule)) continue;
+    if (allowed.some((p) => p.resource?.needSchedule)) continue;
     const idle = allowed.find((p) => p.current === null);
     check(idle === undefined, `pCPU ${idle?.id} idles while ${unit} waits`);
   }

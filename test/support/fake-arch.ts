@@ -307,6 +307,7 @@ export function makeWorld(options: WorldOptions = {}): World {
     unpauseDomain: (domain) => {
       domain.pauseCount--;
     },
+    reconsider: () => {},
     yieldNow: () => {},
   };
   const log: string[] = [];

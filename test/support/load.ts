@@ -113,7 +113,7 @@ export class Load {
 
   /** Exact CPU time of a vCPU so far, nanoseconds. */
   cpuTime(vcpu: Vcpu): number {
-    return runStateTime(vcpu, RunState.running, vcpu.runningOn?.clock ?? 0);
+    return runStateTime(vcpu, RunState.running, vcpu.runningOn?.time ?? 0);
   }
 
   /** CPU time of all vCPUs of a domain. */

@@ -149,7 +149,7 @@ describe("a scheduler that breaks its contract is ejected, and the domains go on
           return unit?.runnable ? { unit, slice: MS } : { ...inner.doSchedule(pcpu), slice: MS };
         },
       }),
-      /^\w+ threw: called 1000000 times at \d+ ns, and time did not go on$/,
+      /^\w+: called 1000000 times at \d+ ns, and time did not go on$/,
     ],
     ["lacks methods", () => ({ sleep: undefined as never, wake: undefined as never }), /^lacks wake, sleep$/],
     ["declares parameters that nobody can set", () => ({ params: { domain: {} } }), /adjust and read/],

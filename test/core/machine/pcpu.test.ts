@@ -10,7 +10,7 @@ describe("pCPU time", () => {
   test("pieces add up exactly", () => {
     fc.assert(
       fc.property(rates, fc.array(fc.nat(100_000), { maxLength: 300 }), (mhz, pieces) => {
-        const pcpu = new Pcpu(0, place, mhz);
+        const pcpu = new Pcpu(0, place, mhz, { now: 0 });
         let total = 0n;
         for (const piece of pieces) {
           const after = pcpu.after(piece);
@@ -27,7 +27,7 @@ describe("pCPU time", () => {
   test("instructionsUntil is the least number that gets there", () => {
     fc.assert(
       fc.property(rates, fc.nat(10_000), fc.integer({ min: 1, max: 10_000_000 }), (mhz, before, distance) => {
-        const pcpu = new Pcpu(0, place, mhz);
+        const pcpu = new Pcpu(0, place, mhz, { now: 0 });
         pcpu.retire(before);
         const target = pcpu.clock + distance;
         const need = pcpu.instructionsUntil(target);
@@ -41,7 +41,7 @@ describe("pCPU time", () => {
   });
 
   test("a day at an odd rate does not drift", () => {
-    const pcpu = new Pcpu(0, place, 2893);
+    const pcpu = new Pcpu(0, place, 2893, { now: 0 });
     const day = 86_400;
     for (let second = 0; second < day; second++) pcpu.retire(2_893_000_000);
     expect(pcpu.clock).toBe(day * 1e9);
