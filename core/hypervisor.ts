@@ -27,6 +27,8 @@ import { defaultMachine, Machine, type MachineConfig } from "./machine/machine.t
 import { API_VERSION, type LoadedPlugin, orderPlugins } from "./plugin.ts";
 import { type RunEnd, Runner, type RunOptions } from "./runner.ts";
 import type { CpuPool, SchedulerProvider } from "./scheduling/cpupool.ts";
+import { type PoolConfig, Pools } from "./scheduling/pools.ts";
+import type { GovernorProvider } from "./scheduling/power.ts";
 import { RunLoop } from "./scheduling/run-loop.ts";
 import type { ParamValues } from "./scheduling/scheduler.ts";
 import { Scheduling } from "./scheduling/scheduling.ts";
@@ -62,16 +64,33 @@ export interface DomainConfig {
   readonly uuid?: string;
   readonly devices: readonly { readonly type: string; readonly spec: string }[];
   readonly schedulerParams: ParamValues;
-  /** pCPUs where its vCPUs may run; default: all of the pool. */
+  /** Parameters of single vCPUs, by their number. */
+  readonly vcpuSchedulerParams?: readonly ParamValues[];
+  /** Name of its cpupool; default: the first. */
+  readonly pool?: string;
+  /** pCPUs where its vCPUs may run (hard affinity); default: all of the pool. */
   readonly cpus?: readonly number[];
+  /** pCPUs where they should run (soft affinity); default: as `cpus`. */
+  readonly softCpus?: readonly number[];
   readonly onPoweroff?: ShutdownAction;
   readonly onReboot?: ShutdownAction;
   readonly onCrash?: ShutdownAction;
 }
 
+/** What a machine boots with. */
+export interface BootConfig extends Partial<MachineConfig> {
+  /** Scheduler of the one pool that has every pCPU; with `pools` it may be left out. */
+  readonly scheduler?: string;
+  /** The cpupools; the first one is pool 0. pCPUs that none names are free. */
+  readonly pools?: readonly (PoolConfig & { readonly params?: ParamValues })[];
+  /** Name of the governor of every pCPU; default: none, the rate is fixed. */
+  readonly governor?: string;
+}
+
 /** What exists from boot on. */
 interface Parts {
   readonly scheduling: Scheduling;
+  readonly pools: Pools;
   readonly store: GuestStore;
   readonly devices: DeviceManager;
   readonly timers: VcpuTimers;
@@ -107,6 +126,8 @@ export class Hypervisor implements HypervisorSetup {
   /** Domains that are being destroyed, or were. */
   readonly #ends = new WeakMap<Domain, Promise<void>>();
   #nextDomain = 1;
+  /** The affinity of who asked for none; one set for all. */
+  #everyPcpu: ReadonlySet<number> = new Set();
   #machine: Machine | null = null;
   #parts: Parts | null = null;
   #down = false;
@@ -157,6 +178,10 @@ export class Hypervisor implements HypervisorSetup {
   get scheduling(): Scheduling {
     return this.#part.scheduling;
   }
+  /** Cpupools: making, changing and ending them, pCPU hotplug. */
+  get pools(): Pools {
+    return this.#part.pools;
+  }
   get loop(): RunLoop {
     return this.#part.loop;
   }
@@ -174,15 +199,19 @@ export class Hypervisor implements HypervisorSetup {
     return this.#configs.get(domain.id);
   }
 
-  /** Brings the machine up: frames, pCPUs, domain 0, XenStore, the default pool with its scheduler; then seals the hooks. */
-  async boot(options: Partial<MachineConfig> & { readonly scheduler: string }): Promise<void> {
+  /** Brings the machine up: frames, pCPUs, domain 0, XenStore, the pools with their schedulers, governors; then seals the hooks. */
+  async boot(options: BootConfig): Promise<void> {
     if (this.#machine !== null) throw new Error("a hypervisor boots once");
-    const { scheduler, ...given } = options;
-    const provider = this.schedulerProvider(scheduler);
+    const { scheduler = "credit", pools: wanted, governor, ...given } = options;
     const config = { ...defaultMachine, ...given };
     checkMachineConfig(config);
+    const all = Array.from({ length: config.pcpus }, (_, id) => id);
+    const poolConfigs: NonNullable<BootConfig["pools"]> = wanted ?? [{ name: "Pool-0", scheduler, cpus: all }];
+    for (const one of poolConfigs) this.schedulerProvider(one.scheduler);
+    const governorProvider = governor === undefined ? null : this.#governorProvider(governor);
     const machine = new Machine(config, this.hooks);
     this.#machine = machine;
+    this.#everyPcpu = new Set(all);
     machine.frames.onEmpty((owner) => this.#reap(owner));
     const scheduling = new Scheduling(machine);
     const dom0 = new Domain(HOST_IDENTITY, "Domain-0", null, HOST_ABI);
@@ -202,11 +231,13 @@ export class Hypervisor implements HypervisorSetup {
     devices.loop = loop;
     scheduling.onSwitch = (previous, next) => timers.switched(previous, next);
     machine.onShutdown = (domain, reason) => this.#onShutdown(domain, reason);
-    this.#parts = { scheduling, store, devices, timers, hypercalls, loop };
-    scheduling.createPool("Pool-0", machine.pcpus, provider);
+    const pools = new Pools(machine, scheduling, (name) => this.schedulerProvider(name));
+    this.#parts = { scheduling, pools, store, devices, timers, hypercalls, loop };
+    for (const one of poolConfigs) this.#createPool(one);
+    if (governorProvider !== null) for (const pcpu of machine.pcpus) scheduling.govern(pcpu, governorProvider);
     store.client.write("/local/domain/0/name", "Domain-0");
     store.client.write("/local/domain/0/domid", "0");
-    store.client.write("/local/pool/0/name", "Pool-0");
+    for (const pool of scheduling.pools) store.client.write(`/local/pool/${pool.id}/name`, pool.name);
     await this.hooks.boot.promise();
     sealHooks(this.hooks);
   }
@@ -217,6 +248,25 @@ export class Hypervisor implements HypervisorSetup {
       name,
       plugin: providerOf(this.hooks.scheduler, "scheduler", name),
       make: (host) => provide(this.hooks.scheduler, "scheduler", name, host).value,
+    };
+  }
+
+  #createPool(config: NonNullable<BootConfig["pools"]>[number]): void {
+    const pool = this.pools.create(config);
+    const { params = {} } = config;
+    if (Object.keys(params).length === 0) return;
+    const errno = this.scheduling.adjust(pool, null, params);
+    if (errno !== 0)
+      throw new ConfigError(
+        `Scheduler '${pool.schedulerName}' refuses the parameters of cpupool '${pool.name}' (${errnoName(errno)}).`,
+      );
+  }
+
+  #governorProvider(name: string): GovernorProvider {
+    return {
+      name,
+      plugin: providerOf(this.hooks.governor, "governor", name),
+      make: (host) => provide(this.hooks.governor, "governor", name, host).value,
     };
   }
 
@@ -241,7 +291,9 @@ export class Hypervisor implements HypervisorSetup {
       domain.events = new EventChannels(machine, domain);
       domain.grants = new GrantTable(machine, domain);
       SharedInfo.allocate(machine.frames, domain);
-      const pool = this.scheduling.pools[0]!;
+      const pool = config.pool === undefined ? this.scheduling.pools[0]! : this.pools.named(config.pool);
+      if (pool.resources.length === 0)
+        throw new ConfigError(`Domain '${config.name}': its cpupool '${pool.name}' has no pCPU; add one first.`);
       for (let v = 0; v < config.vcpus; v++) this.#createVcpu(domain, v, config, pool);
       if (Object.keys(config.schedulerParams).length > 0) {
         const errno = this.scheduling.adjust(pool, domain, config.schedulerParams);
@@ -250,6 +302,7 @@ export class Hypervisor implements HypervisorSetup {
             `Scheduler '${pool.schedulerName}' refuses the parameters of domain '${config.name}' (${errnoName(errno)}).`,
           );
       }
+      for (const [v, params] of (config.vcpuSchedulerParams ?? []).entries()) this.#adjustVcpu(domain, v, params, pool);
       this.#build(domain, arch, config);
       this.#publish(domain, config);
       for (const device of config.devices) await this.#part.devices.attach(domain, device.type, device.spec);
@@ -278,21 +331,28 @@ export class Hypervisor implements HypervisorSetup {
   }
 
   #createVcpu(domain: Domain, id: number, config: DomainConfig, pool: CpuPool): void {
-    const vcpu = new Vcpu(
-      domain,
-      id,
-      this.machine.now,
-      this.machine.pcpus.map((p) => p.id),
-    );
+    const vcpu = new Vcpu(domain, id, this.machine.now, this.#everyPcpu);
     domain.vcpus.push(vcpu);
     domain.shared?.attach(vcpu);
     this.#part.timers.attach(vcpu);
     domain.arch!.createVcpu(vcpu);
     this.scheduling.addVcpu(vcpu, pool);
-    if (config.cpus !== undefined) {
-      const hard = new Set(config.cpus);
-      this.scheduling.setAffinity(vcpu, hard, hard);
-    }
+    if (config.cpus === undefined && config.softCpus === undefined) return;
+    const hard = config.cpus === undefined ? this.#everyPcpu : new Set(config.cpus);
+    this.scheduling.setAffinity(vcpu, hard, config.softCpus === undefined ? hard : new Set(config.softCpus));
+  }
+
+  #adjustVcpu(domain: Domain, id: number, params: ParamValues, pool: CpuPool): void {
+    const vcpu = domain.vcpus[id];
+    if (vcpu === undefined)
+      throw new ConfigError(
+        `Domain '${domain.name}' has scheduler parameters for vCPU ${id} and ${domain.vcpus.length} vCPUs; they are numbered from 0.`,
+      );
+    const errno = Object.keys(params).length === 0 ? 0 : this.scheduling.adjust(pool, vcpu, params);
+    if (errno !== 0)
+      throw new ConfigError(
+        `Scheduler '${pool.schedulerName}' refuses the parameters of vCPU ${id} of domain '${domain.name}' (${errnoName(errno)}).`,
+      );
   }
 
   #build(domain: Domain, arch: ArchBackend, config: DomainConfig): void {
@@ -455,7 +515,7 @@ function messageOf(error: unknown): string {
 
 /** Refuses a machine that cannot be. */
 function checkMachineConfig(config: MachineConfig): void {
-  const { memoryMiB, pcpus, cpuMhz, threadsPerCore, coresPerSocket, quantum } = config;
+  const { memoryMiB, pcpus, cpuMhz, threadsPerCore, coresPerSocket, socketsPerNode, quantum } = config;
   const whole = (what: string, value: number, min: number, max: number): void => {
     if (!Number.isInteger(value) || value < min || value > max)
       throw new ConfigError(`The machine's ${what} must be a whole number from ${min} to ${max}, got ${value}.`);
@@ -465,6 +525,19 @@ function checkMachineConfig(config: MachineConfig): void {
   whole("rate in MHz", cpuMhz, 1, 1_000_000);
   whole("threads per core", threadsPerCore, 1, MAX_PCPUS);
   whole("cores per socket", coresPerSocket, 1, MAX_PCPUS);
+  whole("sockets per node", socketsPerNode, 1, MAX_PCPUS);
+  for (const [name, cost] of Object.entries(config.costs)) whole(`cost '${name}'`, cost, 0, 1e12);
+  for (const [i, mhz] of config.frequencies.entries()) {
+    whole(`frequency number ${i + 1} in MHz`, mhz, 1, 1_000_000);
+    if (i > 0 && mhz <= config.frequencies[i - 1]!)
+      throw new ConfigError(
+        `The machine's frequencies must rise, and ${mhz} MHz follows ${config.frequencies[i - 1]} MHz.`,
+      );
+  }
+  for (const { name, exitLatency, targetResidency } of config.idleStates) {
+    whole(`exit latency of idle state '${name}' in nanoseconds`, exitLatency, 0, 1e12);
+    whole(`target residency of idle state '${name}' in nanoseconds`, targetResidency, 0, 1e12);
+  }
   whole("quantum in nanoseconds", quantum, 1, 1e9);
 }
 
@@ -477,7 +550,7 @@ function checkDomainConfig(config: DomainConfig, machine: Machine): void {
     throw new ConfigError(`${name}: vcpus must be a whole number from 1 to ${MAX_VCPUS}, got ${config.vcpus}.`);
   if (config.uuid !== undefined && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(config.uuid))
     throw new ConfigError(`${name}: uuid must be 8-4-4-4-12 lower-case hexadecimal digits, got '${config.uuid}'.`);
-  for (const cpu of config.cpus ?? [])
+  for (const cpu of [...(config.cpus ?? []), ...(config.softCpus ?? [])])
     if (machine.pcpus[cpu] === undefined)
       throw new ConfigError(`${name}: cpus names pCPU ${cpu}, the machine has 0 to ${machine.pcpus.length - 1}.`);
 }

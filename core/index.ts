@@ -15,12 +15,22 @@ export { EventError } from "./event/event-error.ts";
 export { GrantError } from "./grant/grant-error.ts";
 export { createHooks, type Hooks, hookTable, type PluginFault, providers, sealHooks } from "./hooks.ts";
 export * from "./hypercall/table.ts";
-export { type DomainConfig, Hypervisor, type HypervisorSetup, type PluginHooks } from "./hypervisor.ts";
+export {
+  type BootConfig,
+  type DomainConfig,
+  Hypervisor,
+  type HypervisorSetup,
+  type PluginHooks,
+} from "./hypervisor.ts";
 export * from "./machine/frames.ts";
-export { defaultMachine, Machine, type MachineConfig } from "./machine/machine.ts";
+export * from "./machine/governor.ts";
+export { defaultMachine, Machine, type MachineConfig, type SchedulingCosts } from "./machine/machine.ts";
 export { Pcpu } from "./machine/pcpu.ts";
 export { type Nanoseconds, type Timer, TimerQueue } from "./machine/timers.ts";
 export * from "./plugin.ts";
 export type { RunEnd, RunOptions } from "./runner.ts";
+export type { CpuPool } from "./scheduling/cpupool.ts";
+export { type PoolConfig, PoolError, Pools, poolOf } from "./scheduling/pools.ts";
+export type { Granularity } from "./scheduling/resource.ts";
 export * from "./scheduling/scheduler.ts";
 export { runStateTime } from "./scheduling/unit.ts";

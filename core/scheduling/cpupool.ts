@@ -325,6 +325,11 @@ export class CpuPool {
     return this.#call("save", () => this.#scheduler.save?.() ?? null, null);
   }
 
+  /** The pool ends: no timer of its scheduler fires any more. */
+  close(): void {
+    this.#scheduler = new FifoScheduler(this.#host(() => this.#scheduler));
+  }
+
   /** Puts a new scheduler in charge, with a state that the same scheduler saved, or afresh (null). Every unit is asleep and on no pCPU. */
   replace(provider: SchedulerProvider, state: SchedulerState): void {
     this.faults.length = 0;

@@ -90,10 +90,14 @@ export class Scheduling implements VcpuControl {
   removeResources(pool: CpuPool, resources: readonly Resource[]): void {
     for (const resource of resources) this.takeOff(resource);
     const renew = !pool.movesQueues;
-    if (renew) for (const unit of pool.units) this.#asleep(unit, () => pool.remove(unit), true);
+    const units = renew ? [...pool.units] : [];
+    for (const unit of units) {
+      this.#suspend(unit);
+      pool.remove(unit);
+    }
     for (const resource of resources) pool.removeResource(resource);
-    if (renew) for (const unit of [...this.#units(pool)]) this.#join(unit, pool);
-    else {
+    for (const unit of units) this.#join(unit, pool);
+    if (!renew) {
       this.#renewAffinities(pool);
       for (const resource of resources) pool.farewell(resource);
     }
@@ -102,18 +106,6 @@ export class Scheduling implements VcpuControl {
       for (const pcpu of pcpus) {
         if (poolChange.isUsed()) poolChange.call(pcpu, null, this.machine.now);
         this.#rekey(pcpu);
-      }
-  }
-
-  /** Units whose pool is this one, whether inserted or not. */
-  *#units(pool: CpuPool): Iterable<Unit> {
-    const seen = new Set<Unit>();
-    for (const domain of this.machine.domains.values())
-      for (const vcpu of domain.vcpus) {
-        const unit = vcpu.unit as Unit | null;
-        if (unit === null || unit.pool !== pool || seen.has(unit)) continue;
-        seen.add(unit);
-        yield unit;
       }
   }
 
@@ -129,11 +121,11 @@ export class Scheduling implements VcpuControl {
     }
   }
 
-  /** Does something while the unit is on no pCPU and its scheduler believes that it sleeps; wakes it again, unless it leaves. */
-  #asleep(unit: Unit, body: () => void, leaves = false): void {
+  /** Does something while the unit is on no pCPU and asleep; wakes it again. */
+  #asleep(unit: Unit, body: () => void): void {
     this.#suspend(unit);
     body();
-    if (!leaves) this.#resume(unit);
+    this.#resume(unit);
   }
 
   #suspend(unit: Unit): void {

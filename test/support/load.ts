@@ -8,6 +8,7 @@ import { Domain } from "../../core/domain/domain.ts";
 import { PauseFlag, RunState, Vcpu } from "../../core/domain/vcpu.ts";
 import type { Hypercalls } from "../../core/hypercall/dispatcher.ts";
 import { defaultMachine, Machine, type MachineConfig } from "../../core/machine/machine.ts";
+import type { Granularity } from "../../core/scheduling/resource.ts";
 import { RunLoop } from "../../core/scheduling/run-loop.ts";
 import type { ParamValues, Scheduler, SchedulerHost } from "../../core/scheduling/scheduler.ts";
 import { Scheduling } from "../../core/scheduling/scheduling.ts";
@@ -30,12 +31,20 @@ export class Load {
   readonly scheduling: Scheduling;
   readonly loop: RunLoop;
   readonly domains: Domain[] = [];
+  readonly #lazy: boolean;
   readonly #state = new Map<Vcpu, { behaviour: Behaviour; left: number; sleep: number }>();
 
-  constructor(make: (host: SchedulerHost) => Scheduler, config: Partial<MachineConfig> = {}) {
+  /** `lazy`: vCPUs are run in one piece (ArchBackend.horizon), else in quanta. `granularity`: how many pCPUs switch together. */
+  constructor(
+    make: (host: SchedulerHost) => Scheduler,
+    options: Partial<MachineConfig> & { readonly lazy?: boolean; readonly granularity?: Granularity } = {},
+  ) {
+    const { lazy = false, granularity = "cpu", ...config } = options;
+    this.#lazy = lazy;
     this.machine = new Machine({ ...defaultMachine, memoryMiB: 1, ...config });
     this.scheduling = new Scheduling(this.machine);
-    this.scheduling.createPool("Pool-0", this.machine.pcpus, { name: "under-test", plugin: "under-test", make });
+    const provider = { name: "under-test", plugin: "under-test", make };
+    this.scheduling.createPool("Pool-0", this.machine.pcpus, provider, granularity);
     this.loop = new RunLoop(this.machine, this.scheduling, {
       hypercalls: {} as Hypercalls,
       pump: () => {},
@@ -53,7 +62,11 @@ export class Load {
   /** A domain with one vCPU a behaviour, running at once. */
   domain(name: string, behaviours: readonly Behaviour[], params: ParamValues = {}): Domain {
     const id = this.domains.length + 1;
-    const arch = { run: this.#run.bind(this), eventsDeliverable: () => false } as unknown as ArchBackend;
+    const arch = {
+      run: this.#run.bind(this),
+      eventsDeliverable: () => false,
+      ...(this.#lazy ? { horizon: (vcpu: Vcpu) => this.#left(vcpu) } : {}),
+    } as unknown as ArchBackend;
     const abi = {
       name: "load",
       pageShift: 12,
@@ -80,13 +93,20 @@ export class Load {
     return domain;
   }
 
-  #run(vcpu: Vcpu, budget: number, exit: Exit): number {
+  /** Instructions until it stops by itself. */
+  #left(vcpu: Vcpu): number {
     const state = this.#state.get(vcpu)!;
     if (state.left <= 0) {
       const next = state.behaviour();
       state.left = next.run;
       state.sleep = next.sleep;
     }
+    return state.left;
+  }
+
+  #run(vcpu: Vcpu, budget: number, exit: Exit): number {
+    this.#left(vcpu);
+    const state = this.#state.get(vcpu)!;
     const retired = Math.min(budget, state.left);
     state.left -= retired;
     if (state.left > 0) return retired;
