@@ -200,7 +200,12 @@ test("costs: a switch, a migration and cold caches take the pCPU's time", () => 
     const all = { contextSwitch: 0, migration: 0, tickle: 0, warmUp: 0, coldAfter: 0, ...costs };
     const load = new Load(fifo, { pcpus: 1, lazy: true, costs: all });
     let jobs = 0;
-    load.domain("a", [() => (jobs++, { run: 1 * MS, sleep: 1 * MS })]);
+    load.domain("a", [
+      () => {
+        jobs++;
+        return { run: 1 * MS, sleep: 1 * MS };
+      },
+    ]);
     load.domain("b", [hog]);
     load.run(1000 * MS);
     return jobs;
