@@ -92,8 +92,8 @@ export function compare(a: Side, b: Side, thresholds: readonly Threshold[] = [])
   const metrics: ComparedMetric[] = [];
   for (const scalar of a.runs.get(seeds[0]!)!) {
     const pairs = seeds.flatMap((seed) => {
-      const left = valueOf(a.runs.get(seed)!, scalar.name);
-      const right = valueOf(b.runs.get(seed)!, scalar.name);
+      const left = figureOf(a.runs.get(seed)!, scalar.name);
+      const right = figureOf(b.runs.get(seed)!, scalar.name);
       return left === null || right === null ? [] : [[left, right] as const];
     });
     if (pairs.length > 0) metrics.push(compared(scalar, pairs));
@@ -101,7 +101,7 @@ export function compare(a: Side, b: Side, thresholds: readonly Threshold[] = [])
   return { a: a.name, b: b.name, seeds, metrics, exceeded: thresholds.flatMap((one) => check(one, metrics)) };
 }
 
-function valueOf(values: readonly ScalarValue[], name: string): number | null {
+function figureOf(values: readonly ScalarValue[], name: string): number | null {
   return values.find((one) => one.name === name)?.value ?? null;
 }
 

@@ -159,8 +159,8 @@ export type StateVisitor = (
 ) => void;
 
 /**
- * Calls `visit` for each stretch in a runstate, in the order of their ends; what is under way at the end of the run ends there. Stretches of
- * length 0 are left out unless the vCPU ran.
+ * Calls `visit` for each stretch in a runstate, in the order of their ends, those of length 0 too (a wait that ended at once); what is under way at
+ * the end of the run ends there.
  */
 export function forEachState(recording: Recording, visit: StateVisitor): void {
   const { events, vcpus, end } = recording;
@@ -174,7 +174,7 @@ export function forEachState(recording: Recording, visit: StateVisitor): void {
     const v = vcpu[i]!;
     const now = time[i]!;
     const from = state[v]! as RunState;
-    if (now > since[v]! || from === 0) visit(v, from, since[v]!, now, where[v]!, before[v]! as RunState | -1);
+    if (now > 0 || before[v] !== -1) visit(v, from, since[v]!, now, where[v]!, before[v]! as RunState | -1);
     const to = extra[i]! & 3;
     before[v] = from;
     state[v] = to;
