@@ -11,6 +11,23 @@ import { ConfigError } from "../errors.ts";
 import { reasonOf } from "./load.ts";
 import { defaultExport, importFile, installResolution, installTypeScript } from "./resolve.ts";
 
+const paramValue = z.union([
+  z.number(),
+  z.boolean(),
+  z.string(),
+  z.array(z.record(z.string(), z.union([z.number(), z.boolean(), z.string()]))),
+]);
+
+const pool = z.strictObject({
+  name: z.string().regex(/^[^\s:/\\]{1,64}$/, "1 to 64 characters without blanks, ':' or slashes"),
+  scheduler: z.string().min(1),
+  /** pCPU numbers. */
+  cpus: z.array(z.int().min(0).max(4095)).min(1),
+  granularity: z.enum(["cpu", "core", "socket"]).default("cpu"),
+  /** Parameters of its scheduler. */
+  params: z.record(z.string(), paramValue).default({}),
+});
+
 const schema = z.strictObject({
   /** Names of packages or paths, relative to the config. */
   plugins: z.array(z.string().min(1)).default([]),
@@ -21,6 +38,18 @@ const schema = z.strictObject({
   /** Memory of the machine, in MiB. */
   machineMemory: z.int().min(1).max(4096).optional(),
   seed: z.int().min(0).max(0xffff_ffff).optional(),
+  /** Topology: threads of a core, cores of a socket, sockets of a NUMA node. */
+  threadsPerCore: z.int().min(1).max(4096).optional(),
+  coresPerSocket: z.int().min(1).max(4096).optional(),
+  socketsPerNode: z.int().min(1).max(4096).optional(),
+  /** Cpupools, instead of one over all pCPUs; a domain names its own by `pool=`. */
+  pools: z.array(pool).min(1).optional(),
+  /** Who decides rates and idle states of the pCPUs, and what there is of them. */
+  governor: z.string().min(1).optional(),
+  frequencies: z.array(z.int().min(1).max(1_000_000)).optional(),
+  idleStates: z
+    .array(z.strictObject({ name: z.string().min(1), exitLatency: z.int().min(0), targetResidency: z.int().min(0) }))
+    .optional(),
 });
 
 /** What a config file may say. */

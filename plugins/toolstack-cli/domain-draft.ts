@@ -24,6 +24,9 @@ export interface DomainDraft {
   vcpus: number | null;
   uuid: string | null;
   cpus: readonly number[] | null;
+  softCpus: readonly number[] | null;
+  /** Name of its cpupool. */
+  pool: string | null;
   /** `fromImage`: a default of the image's, which gives way to what the user says of that type. */
   devices: { type: string; spec: string; fromImage?: true }[];
   onPoweroff: ShutdownAction | null;
@@ -55,6 +58,8 @@ export function createDraft(): DomainDraft {
     vcpus: null,
     uuid: null,
     cpus: null,
+    softCpus: null,
+    pool: null,
     devices: [],
     onPoweroff: null,
     onReboot: null,
@@ -182,6 +187,12 @@ export const KEYS: Readonly<Record<string, Apply>> = Object.freeze({
   },
   cpus: (d, s) => {
     d.cpus = parseCpus(s);
+  },
+  cpus_soft: (d, s) => {
+    d.softCpus = parseCpus(s);
+  },
+  pool: (d, s) => {
+    d.pool = text(s);
   },
   disk: (d, s) => {
     for (const spec of list(s)) d.devices.push({ type: "vbd", spec });

@@ -190,7 +190,9 @@ interface Place {
 
 /** Settles what the scheduler in charge has as parameters (known once the machine has booted): values for its `adjust`. */
 export function schedulerValues(draft: DomainDraft, sources: DraftSources): ParamValues {
-  const specs = sources.hypervisor.scheduling.pools[0]?.scheduler.params?.domain ?? {};
+  const { hypervisor } = sources;
+  const pool = draft.pool === null ? hypervisor.scheduling.pools[0] : hypervisor.pools.named(draft.pool);
+  const specs = pool?.scheduler.params?.domain ?? {};
   const values: Record<string, number | boolean> = {};
   for (const [name, { value, place, from }] of draft.schedulerParams) {
     const spec = specs[name];

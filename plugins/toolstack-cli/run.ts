@@ -6,11 +6,11 @@
  */
 import { readFileSync, statSync } from "node:fs";
 import {
+  type BootConfig,
   ConfigError,
   type Domain,
   type DomainConfig,
   type Hypervisor,
-  type MachineConfig,
   type Nanoseconds,
   providers,
   type RunEnd,
@@ -97,14 +97,14 @@ export async function runCommand(
   const attachment = new Attachment(run, consoles, names, note);
   try {
     const machine = machineConfig(run, settings, drafts);
-    await hypervisor.boot({ ...machine, scheduler: settings.scheduler });
+    await hypervisor.boot(machine);
     booted = true; // from here on the log says it
     const guard = createGuard(hypervisor);
     hypervisor.devices.guard = guard;
     hypervisor.machine.onLog = (message) => {
       if (settings.verbose || isForUser(message)) note(message);
     };
-    trace?.machine(hypervisor.machine.config, settings.scheduler);
+    trace?.machine(hypervisor.machine.config, settings.scheduler, run.config.pools ?? null);
     if (script !== null) trace?.input("script", script);
     for (const [i, draft] of drafts.entries()) {
       const config = domainConfig(draft, files[i]!, sources);
@@ -237,15 +237,26 @@ function readText(path: string): string {
   return new TextDecoder().decode(readBytes(path, "Input script"));
 }
 
-function machineConfig(run: HostRun, settings: RunSettings, drafts: readonly DomainDraft[]): Partial<MachineConfig> {
+function machineConfig(run: HostRun, settings: RunSettings, drafts: readonly DomainDraft[]): BootConfig {
   const guests = drafts.reduce((sum, draft) => sum + (draft.memoryMiB ?? DEFAULT_MEMORY), 0);
   const wanted =
     settings.machineMemory ?? run.config.machineMemory ?? Math.min(4096, Math.max(256, guests + SPARE_MEMORY));
-  return { memoryMiB: wanted, pcpus: settings.pcpus, cpuMhz: settings.cpuMhz, seed: settings.seed };
+  const { pools, governor, threadsPerCore, coresPerSocket, socketsPerNode, frequencies, idleStates } = run.config;
+  const { scheduler, pcpus, cpuMhz, seed } = settings;
+  return {
+    ...{ memoryMiB: wanted, pcpus, cpuMhz, seed, scheduler },
+    ...(pools === undefined ? {} : { pools }),
+    ...(governor === undefined ? {} : { governor }),
+    ...(threadsPerCore === undefined ? {} : { threadsPerCore }),
+    ...(coresPerSocket === undefined ? {} : { coresPerSocket }),
+    ...(socketsPerNode === undefined ? {} : { socketsPerNode }),
+    ...(frequencies === undefined ? {} : { frequencies }),
+    ...(idleStates === undefined ? {} : { idleStates }),
+  };
 }
 
 function domainConfig(draft: DomainDraft, files: Files, sources: DraftSources): DomainConfig {
-  const { onPoweroff, onReboot, onCrash, uuid, cpus } = draft;
+  const { onPoweroff, onReboot, onCrash, uuid, cpus, softCpus, pool } = draft;
   return {
     name: draft.name!,
     type: guestType(draft, files, sources.hypervisor),
@@ -259,6 +270,8 @@ function domainConfig(draft: DomainDraft, files: Files, sources: DraftSources): 
     schedulerParams: schedulerValues(draft, sources),
     ...(uuid === null ? {} : { uuid }),
     ...(cpus === null ? {} : { cpus }),
+    ...(softCpus === null ? {} : { softCpus }),
+    ...(pool === null ? {} : { pool }),
     ...(onPoweroff === null ? {} : { onPoweroff }),
     ...(onReboot === null ? {} : { onReboot }),
     ...(onCrash === null ? {} : { onCrash }),

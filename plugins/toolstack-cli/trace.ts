@@ -40,8 +40,8 @@ export class TraceWriter {
   }
 
   /** Records the machine: all that its run depends on. */
-  machine(config: MachineConfig, scheduler: string): void {
-    this.input("machine", { ...config, scheduler });
+  machine(config: MachineConfig, scheduler: string, pools: unknown = null): void {
+    this.input("machine", { ...config, scheduler, ...(pools === null ? {} : { pools }) });
   }
 
   /** Records a file that is an input, by its content. */

@@ -1,6 +1,6 @@
 /** `hookvisor run` from its arguments to its exit code, with the project's own guests, in this process. */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
@@ -271,7 +271,14 @@ test("a shell completes commands, options, and what plugins provide", async () =
   expect(completed("hookvisor", "ru")).toEqual(["run"]);
   expect(completed("hookvisor", "run", "--max")).toEqual(["--max-time"]);
   expect(completed("hookvisor", "run", "hell")).toEqual(["hello", "hello-2007", "hell.cfg"]);
-  expect(completed("hookvisor", "run", "--scheduler", "")).toEqual(["credit", "round-robin"]);
+  const schedulers = readdirSync(new URL("../../../plugins", import.meta.url))
+    .filter(
+      (name) =>
+        name.startsWith("scheduler-") && existsSync(new URL(`../../../plugins/${name}/plugin.ts`, import.meta.url)),
+    )
+    .map((name) => name.slice("scheduler-".length))
+    .sort();
+  expect(completed("hookvisor", "run", "--scheduler", "")).toEqual(schedulers);
   expect(completed("hookvisor", "completion", "z")).toEqual(["zsh"]);
 });
 
@@ -289,4 +296,19 @@ test("help has examples, completions know the options", async () => {
     expect(script).toContain("list-plugins");
     expect(script).toMatch(/max-time/);
   }
+});
+
+test("cpupools of the config: a domain runs in the one that it names, another name is refused", async () => {
+  const pools = [
+    { name: "main", scheduler: "credit", cpus: [0, 1], params: { ratelimit_us: 0 } },
+    { name: "cores", scheduler: "round-robin", cpus: [2, 3], granularity: "core" },
+  ];
+  const config = put("pools.json", JSON.stringify({ pcpus: 4, threadsPerCore: 2, pools }));
+  const trace = join(folder, "pools.trace");
+  const ran = await run(["--config", config, "--trace", trace, "hello", "pool=cores"]);
+  expect([ran.code, ran.err.includes("hookvisor:")]).toEqual([0, false]);
+  const pcpus = new Set([...readFileSync(trace, "utf8").matchAll(/^\d+ switch pcpu=(\d+)/gm)].map((found) => found[1]));
+  expect([...pcpus]).toEqual(["2"]);
+  const refused = await run(["--config", config, "hello", "pool=nope"]);
+  expect([refused.code, refused.err]).toEqual([1, "hookvisor: There is no cpupool 'nope'; there are: main, cores.\n"]);
 });
