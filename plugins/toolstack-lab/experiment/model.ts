@@ -3,7 +3,7 @@
  *
  * It crosses to worker threads, is hashed for resuming, and is written to the manifest. Times are ns.
  */
-import type { MachineConfig, Nanoseconds, ParamValues } from "hookvisor";
+import type { Granularity, MachineConfig, Nanoseconds, ParamValues } from "hookvisor";
 
 /** The machine. */
 export interface ExperimentMachine {
@@ -28,9 +28,9 @@ export interface ExperimentPool {
   readonly cpus: readonly number[];
   readonly granularity: Granularity;
   readonly params: LooseParams;
+  /** Index in the experiment's `pools`; null: it has none, and says scheduler and params at the top. */
+  readonly entry: number | null;
 }
-
-export type Granularity = "cpu" | "core" | "socket";
 
 /** Parameters as written: a duration such as "10ms" becomes ns where the scheduler's parameter is one of time. */
 export type LooseParams = ParamValues;
@@ -38,7 +38,7 @@ export type LooseParams = ParamValues;
 /** What a domain runs. */
 export type DomainImageSource =
   /** JSON for arch/workload; `name` says where it was written, for messages. */
-  | { readonly kind: "workload"; readonly text: string; readonly name: string }
+  | { readonly kind: "workload"; readonly text: string; readonly name: string; readonly inline: boolean }
   /** Files, with the digest of their content. */
   | {
       readonly kind: "files";

@@ -159,7 +159,16 @@ class Resolver {
       const name = forced ?? scheduler ?? "credit";
       this.#known("scheduler", name, schedulers, scheduler === undefined || forced !== undefined ? [] : ["scheduler"]);
       const cpus = Array.from({ length: machine.pcpus }, (_, id) => id);
-      return [{ name: "Pool-0", scheduler: name, cpus, granularity: "cpu", params: (params ?? {}) as ParamValues }];
+      return [
+        {
+          name: "Pool-0",
+          scheduler: name,
+          cpus,
+          granularity: "cpu",
+          params: (params ?? {}) as ParamValues,
+          entry: null,
+        },
+      ];
     }
     if (scheduler !== undefined)
       throw new WrongAt(["scheduler"], "'scheduler' and 'pools' are both given; a pool says its own scheduler");
@@ -183,6 +192,7 @@ class Resolver {
         cpus,
         granularity: pool.granularity,
         params: pool.params as ParamValues,
+        entry: i,
       };
     });
   }
@@ -260,7 +270,12 @@ class Resolver {
       this.#known("guest type", WORKLOAD, this.#context.types, [...path, "workload"]);
       for (const key of ["ramdisk", "extra", "type", "input"] as const)
         if (domain[key] !== undefined) throw new WrongAt([...path, key], `'${key}' is for real guests, not workloads`);
-      const vcpus = Array.isArray(domain.workload) ? domain.workload.length : 1;
+      const list = Array.isArray(domain.workload)
+        ? domain.workload
+        : typeof domain.workload === "object"
+          ? domain.workload["vcpus"]
+          : null;
+      const vcpus = Array.isArray(list) ? Math.max(1, list.length) : 1;
       return {
         type: WORKLOAD,
         image: this.#workload(domain.workload, [...path, "workload"]),
@@ -278,14 +293,15 @@ class Resolver {
   #workload(workload: NonNullable<DomainFile["workload"]>, path: Path): DomainImageSource {
     if (typeof workload === "string") {
       const file = resolve(this.#folder, workload);
-      return { kind: "workload", text: this.#read(file, workload, path).toString("utf8"), name: workload };
+      return {
+        kind: "workload",
+        text: this.#read(file, workload, path).toString("utf8"),
+        name: workload,
+        inline: false,
+      };
     }
-    const whole = Array.isArray(workload)
-      ? { vcpus: workload }
-      : ["behaviour", "vcpus", "tasks"].some((key) => Object.hasOwn(workload, key))
-        ? workload
-        : { behaviour: workload };
-    return { kind: "workload", text: JSON.stringify(whole), name: this.#places.at(path) };
+    const whole = Array.isArray(workload) ? workload.map(named) : named(workload);
+    return { kind: "workload", text: JSON.stringify(whole), name: this.#places.at(path), inline: true };
   }
 
   #read(file: string, shown: string, path: Path): Buffer {
@@ -453,6 +469,14 @@ interface Known {
   readonly machine: Omit<ExperimentMachine, "memoryMiB">;
   readonly pools: readonly ExperimentPool[];
   readonly domains: readonly ExperimentDomain[];
+}
+
+/** `type` is another name for the key `behaviour` of arch/workload's images. */
+function named(workload: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  if (!Object.hasOwn(workload, "type") || ["behaviour", "vcpus", "tasks"].some((key) => Object.hasOwn(workload, key)))
+    return workload;
+  const { type, ...rest } = workload;
+  return { behaviour: type, ...rest };
 }
 
 function are(names: readonly string[]): string {
