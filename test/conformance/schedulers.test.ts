@@ -6,6 +6,7 @@ import type { Plugin } from "../../core/plugin.ts";
 import { FifoScheduler } from "../../core/scheduling/fifo.ts";
 import type { Scheduler, SchedulerHost } from "../../core/scheduling/scheduler.ts";
 import credit from "../../plugins/scheduler-credit/plugin.ts";
+import credit2 from "../../plugins/scheduler-credit2/plugin.ts";
 import roundRobin from "../../plugins/scheduler-round-robin/plugin.ts";
 import { schedulerSuite } from "./scheduler.ts";
 
@@ -21,3 +22,4 @@ function provided(plugin: Plugin, key: string): (host: SchedulerHost) => Schedul
 schedulerSuite(framework, { name: "fifo (the fallback)", make: (host) => new FifoScheduler(host) });
 schedulerSuite(framework, { name: "round-robin", make: provided(roundRobin, "round-robin") });
 schedulerSuite(framework, { name: "credit", make: provided(credit, "credit") });
+schedulerSuite(framework, { name: "credit2", make: provided(credit2, "credit2") });
