@@ -295,6 +295,7 @@ describe("state", () => {
     expect(saved.units[1]).toMatchObject({ left: 1 * MS, level: 0, deadline: 5 * MS });
 
     const again = new Lab();
+    again.machine.timers.arm(100 * MS, () => {});
     again.run(100 * MS);
     const [a2, b2] = [again.domain("a", [hog]), again.domain("b", [hog])];
     const units = [a2, b2].map((d) => d.vcpus[0]!.unit!);
