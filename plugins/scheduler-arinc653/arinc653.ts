@@ -3,8 +3,8 @@
  * has anything to do or not.
  *
  * Source: Xen's common/sched/arinc653.c; where this departs from it, README.md says so. A decision looks up the window that the present
- * time lies in; nothing is counted, so nothing drifts.
- * Invariants: at any time one window at most is open in the pool; its unit runs on its own pCPU (`home`), all others idle; a home changes only
+ * time lies in; nothing is counted, so nothing drifts. A timer at the window's end makes the pCPUs look again; should it be lost, slices do.
+ * Invariants: while an awake unit has a window, a timer is armed for the end of the present one, or some pCPU is about to look; at any time one window at most is open in the pool; its unit runs on its own pCPU (`home`), all others idle; a home changes only
  * when the pCPU leaves the unit's hard affinity; without a table each unit has one window of 10 ms, in the order of insertion.
  */
 import type {
@@ -17,6 +17,7 @@ import type {
   SchedulerPcpu,
   SchedulerStateObject,
   SchedulingUnit,
+  Timer,
 } from "hookvisor";
 import { MajorFrame } from "./frame.ts";
 import { checkTable, poolParams, type Row, rowsOf } from "./params.ts";
@@ -26,8 +27,13 @@ const DEFAULT_WINDOW: Nanoseconds = 10_000_000;
 /** In a longer frame nobody is said to be entitled: a turn may be further away than what a watchdog of the core waits for. */
 const LONG_FRAME: Nanoseconds = 10_000_000_000;
 
+/** A window's end that its timer has not brought is noticed so much later. */
+const LOST_TIMER: Nanoseconds = 100_000;
+const IDLE: Decision = Object.freeze({ unit: null, slice: null });
+
 /** What is known of a unit. */
 interface Known {
+  awake: boolean;
   /** The pCPU's id. */
   home: number;
   /** Windows that are its own. */
@@ -55,6 +61,9 @@ export class Arinc653Scheduler implements Scheduler {
   /** Whose window it is, by the frame's index; null: nobody of that name is here. */
   #owners: (SchedulingUnit | null)[] = [];
   #frame: MajorFrame;
+  /** Awake units that have a window. */
+  #awake = 0;
+  #timer: Timer | null = null;
 
   constructor(host: SchedulerHost) {
     this.#host = host;
@@ -64,7 +73,7 @@ export class Arinc653Scheduler implements Scheduler {
   // ---- units -----------------------------------------------------------------------------------
 
   insertUnit(unit: SchedulingUnit, now: Nanoseconds): void {
-    const known: Known = { home: homeOf(unit, -1), windows: 0, vcpus: unit.vcpus.length };
+    const known: Known = { awake: false, home: homeOf(unit, -1), windows: 0, vcpus: unit.vcpus.length };
     this.#units.set(unit, known);
     if (this.#rows.length > 0) {
       this.#claim(unit);
@@ -73,7 +82,6 @@ export class Arinc653Scheduler implements Scheduler {
     known.windows = 1;
     this.#owners.push(unit);
     this.#frame.append(DEFAULT_WINDOW, now);
-    if (this.#owners.length === 1) this.#tickleAll();
   }
 
   removeUnit(unit: SchedulingUnit, now: Nanoseconds): void {
@@ -93,15 +101,22 @@ export class Arinc653Scheduler implements Scheduler {
 
   wake(unit: SchedulingUnit, now: Nanoseconds): void {
     const known = this.#units.get(unit)!;
+    known.awake = true;
+    if (known.windows > 0) this.#awake++;
     if (known.vcpus !== unit.vcpus.length) {
       known.vcpus = unit.vcpus.length;
       if (this.#rows.length > 0) this.#claim(unit);
     }
-    this.#frame.locate(now);
-    if (this.#owners[this.#frame.index] === unit) this.#tickleHome(known);
+    this.#look(now);
+    if (this.#owners[this.#frame.index] === unit) this.#tickle(known.home);
   }
 
-  sleep(): void {}
+  sleep(unit: SchedulingUnit): void {
+    const known = this.#units.get(unit)!;
+    known.awake = false;
+    if (known.windows > 0) this.#awake--;
+    if (this.#awake === 0) this.#disarm();
+  }
 
   affinityChanged(unit: SchedulingUnit): void {
     const known = this.#units.get(unit)!;
@@ -111,12 +126,40 @@ export class Arinc653Scheduler implements Scheduler {
   // ---- pCPUs -----------------------------------------------------------------------------------
 
   doSchedule(pcpu: SchedulerPcpu, now: Nanoseconds): Decision {
-    const frame = this.#frame;
-    frame.locate(now);
-    const slice = frame.until === Infinity ? null : frame.until - now;
-    const unit = this.#owners[frame.index] ?? null;
+    this.#look(now, pcpu);
+    if (this.#awake === 0) return IDLE;
+    const { index, until } = this.#frame;
+    const unit = this.#owners[index] ?? null;
     const runs = unit?.runnable && this.#units.get(unit)!.home === pcpu.id;
-    return { unit: runs ? unit : null, slice };
+    return { unit: runs ? unit : null, slice: until - now + LOST_TIMER };
+  }
+
+  /** Finds the present window, and sees that its end will be noticed; `asking` is a pCPU that is about to choose. */
+  #look(now: Nanoseconds, asking: SchedulerPcpu | null = null): void {
+    const frame = this.#frame;
+    const before = frame.until;
+    frame.locate(now);
+    if (this.#awake === 0) return;
+    if (frame.until !== before) this.#switch(asking);
+    if (this.#timer?.at === frame.until) return;
+    this.#disarm();
+    this.#timer = this.#host.timer(frame.until, (at) => {
+      this.#timer = null;
+      this.#look(at);
+    });
+  }
+
+  #disarm(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+
+  /** A window begins: who runs has to leave, whose window it is may come. */
+  #switch(asking: SchedulerPcpu | null): void {
+    const owner = this.#owners[this.#frame.index] ?? null;
+    const home = owner?.runnable ? this.#units.get(owner)!.home : -1;
+    for (const pcpu of this.#host.pcpus)
+      if (pcpu !== asking && (pcpu.currentUnit !== null || pcpu.id === home)) this.#host.tickle(pcpu);
   }
 
   pcpuAdded(): void {} // homes stay where they are
@@ -152,7 +195,11 @@ export class Arinc653Scheduler implements Scheduler {
     this.#majorFrame = majorFrame;
     if (rows.length === 0) {
       this.#owners = [...this.#units.keys()];
-      for (const known of this.#units.values()) known.windows = 1;
+      this.#awake = 0;
+      for (const known of this.#units.values()) {
+        known.windows = 1;
+        if (known.awake) this.#awake++;
+      }
       const windows = this.#owners.map(() => DEFAULT_WINDOW);
       this.#frame = MajorFrame.of(windows, 0, origin);
     } else {
@@ -165,6 +212,7 @@ export class Arinc653Scheduler implements Scheduler {
   /** Finds the owner of each row anew. */
   #resolve(): void {
     this.#owners = this.#rows.map(() => null);
+    this.#awake = 0;
     for (const known of this.#units.values()) known.windows = 0;
     for (const unit of this.#units.keys()) this.#claim(unit);
   }
@@ -177,14 +225,17 @@ export class Arinc653Scheduler implements Scheduler {
       const owner = this.#owners[i] ?? null;
       if (owner === unit || !unit.vcpus.some((vcpu) => vcpu.id === row.vcpu)) continue;
       if (row.domain !== domain.uuid && !(row.domain === domain.name && owner === null)) continue;
-      if (owner !== null) this.#units.get(owner)!.windows--;
+      if (owner !== null) {
+        const other = this.#units.get(owner)!;
+        if (--other.windows === 0 && other.awake) this.#awake--;
+      }
       this.#owners[i] = unit;
-      known.windows++;
+      if (known.windows++ === 0 && known.awake) this.#awake++;
     }
   }
 
-  #tickleHome(known: Known): void {
-    for (const pcpu of this.#host.pcpus) if (pcpu.id === known.home) this.#host.tickle(pcpu);
+  #tickle(home: number): void {
+    for (const pcpu of this.#host.pcpus) if (pcpu.id === home) this.#host.tickle(pcpu);
   }
 
   #tickleAll(): void {
