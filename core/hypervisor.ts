@@ -305,7 +305,9 @@ export class Hypervisor implements HypervisorSetup {
       for (const [v, params] of (config.vcpuSchedulerParams ?? []).entries()) this.#adjustVcpu(domain, v, params, pool);
       this.#build(domain, arch, config);
       this.#publish(domain, config);
-      for (const device of config.devices) await this.#part.devices.attach(domain, device.type, device.spec);
+      for (const device of [...(arch.machineDevices?.(config.vcpus) ?? []), ...config.devices])
+        await this.#part.devices.attach(domain, device.type, device.spec);
+      arch.devicesReady?.(domain, this.#part.devices.emulated(domain));
       await this.hooks.domainCreate.promise(domain);
     } catch (error) {
       await this.destroyDomain(domain);

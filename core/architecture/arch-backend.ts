@@ -9,6 +9,7 @@
  *  - a 64-bit register or address crosses as two unsigned 32-bit halves (lo, hi);
  *  - upcalls are the port's: at every entry run() looks whether an event is to be delivered and delivers it; core only sets bits.
  */
+import type { DeviceDescription, DeviceRegion } from "../device/device-type.ts";
 import type { Domain, ShutdownReason } from "../domain/domain.ts";
 import type { Vcpu } from "../domain/vcpu.ts";
 import type { Hooks } from "../hooks.ts";
@@ -88,6 +89,14 @@ export interface BuildResult {
    */
   readonly storeMfn: Mfn;
   readonly consoleMfn: Mfn;
+}
+
+/** An emulated device of a domain, with what it says of itself. */
+export interface PlacedDevice {
+  readonly type: string;
+  readonly id: number;
+  readonly regions: readonly DeviceRegion[];
+  readonly description: DeviceDescription | null;
 }
 
 /** What core gives to an arch backend; one per machine. */
@@ -171,6 +180,15 @@ export interface ArchBackend {
   releaseFrame(domain: Domain, gfn: Gfn, mfn: Mfn): boolean;
   /** A fresh frame becomes `gfn` of the domain (populate, increase, exchange, a transferred grant). */
   acquireFrame(domain: Domain, gfn: Gfn, mfn: Mfn): void;
+  /**
+   * An interrupt pin of a vCPU is raised or lowered (an emulated interrupt controller's output); the numbers are the arch's own. False: it has no
+   * such pin. Default: it has none.
+   */
+  setPin?(vcpu: Vcpu, pin: number, level: boolean): boolean;
+  /** Emulated devices that every domain of the type has, as DomainConfig.devices has them; those of the config come after. Default: none. */
+  machineDevices?(vcpus: number): readonly { readonly type: string; readonly spec: string }[];
+  /** All devices are there and the domain is about to run: tells the guest of them (a device tree, tables). Throws ImageError. Default: nothing. */
+  devicesReady?(domain: Domain, devices: readonly PlacedDevice[]): void;
   /** Registers and disassembly around the program counter, for dumps. */
   describe(vcpu: Vcpu): string;
   /** Period of the VIRQ_TIMER that every vCPU starts with (PV: 10 ms); default: none. */

@@ -87,8 +87,10 @@ export interface DeviceHost {
   mapForeign(gfns: readonly Gfn[], access: "ro" | "rw"): MappedPages;
   /** Binds an unbound port of the frontend (EVTCHNOP_bind_interdomain by domain 0). Throws EventError with Xen's errno. */
   bindEvent(remotePort: number, onEvent: () => void): { notify(): void; close(): void };
-  /** Raises or lowers an interrupt line of an emulated device. */
+  /** Raises or lowers an input line of the domain's interrupt controller (an emulated device with `controller`). */
   interrupt(line: number, level: boolean): void;
+  /** For an interrupt controller: raises or lowers an interrupt pin of a vCPU; the numbers are the arch's (RISC-V: the cause). ENODEV where there is no such pin: false. */
+  pin(vcpu: number, pin: number, level: boolean): boolean;
   timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;
   /** Host work in virtual time: `done` runs at now + latency; if the promise is later than that, the machine waits for it. */
   io<T>(work: Promise<T>, latency: Nanoseconds, done: (result: T | Error) => void): void;
@@ -137,6 +139,21 @@ export interface DeviceRegion {
   readonly size: number;
 }
 
+/** What an emulated device says of itself to who tells the guest (a device tree, ACPI tables). */
+export interface DeviceDescription {
+  /** Names that drivers know it by, the best first (device tree: compatible). */
+  readonly compatible: readonly string[];
+  /** Lines of the interrupt controller that it raises. */
+  readonly interrupts: readonly number[];
+  /** Further properties of a device tree node: text, 32-bit cells, or a flag (true). */
+  readonly properties?: Readonly<Record<string, string | readonly number[] | true>>;
+}
+
+/** What takes the interrupt lines of a domain's devices. */
+export interface InterruptController {
+  line(line: number, level: boolean): void;
+}
+
 /** A device that pretends to be hardware. A guest access of several parts reaches it once a part, in order; 8-byte accesses as two halves. */
 export interface EmulatedDevice {
   readonly kind: "emulated";
@@ -144,6 +161,10 @@ export interface EmulatedDevice {
   read(region: number, offset: number, size: 1 | 2 | 4): number;
   write(region: number, offset: number, size: 1 | 2 | 4, value: number): void;
   reset(): void;
+  /** What a guest is told of it; absent: nothing. */
+  describe?(): DeviceDescription;
+  /** It is the domain's interrupt controller; one a domain. */
+  readonly controller?: InterruptController;
   save?(): Uint8Array;
   restore?(state: Uint8Array): void;
 }

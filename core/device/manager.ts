@@ -5,9 +5,10 @@
  * that throws closes that device and no other, and is reported through `pluginFault`; a detached device holds no mapping,
  * no port and no watch: what it forgot to release is released for it.
  */
-import type { Exit } from "../architecture/arch-backend.ts";
+import type { Exit, PlacedDevice } from "../architecture/arch-backend.ts";
 import type { Domain } from "../domain/domain.ts";
 import { guestOwned, guestReadable } from "../domain/publish.ts";
+import { PauseFlag } from "../domain/vcpu.ts";
 import { ConfigError, PluginError } from "../errors.ts";
 import { provide } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -15,7 +16,15 @@ import type { RunLoop } from "../scheduling/run-loop.ts";
 import type { XenStoreClient } from "../xenstore/client.ts";
 import type { GuestStore } from "../xenstore/guest-store.ts";
 import { Bus } from "./bus.ts";
-import type { DeviceHost, DeviceType, EmulatedDevice, HostServices, MappedPages, SplitBackend } from "./device-type.ts";
+import type {
+  DeviceHost,
+  DeviceType,
+  EmulatedDevice,
+  HostServices,
+  InterruptController,
+  MappedPages,
+  SplitBackend,
+} from "./device-type.ts";
 import { mapForeign } from "./foreign.ts";
 import { XenbusHandshake } from "./xenbus.ts";
 
@@ -47,6 +56,7 @@ export class DeviceManager {
   readonly #services: HostServices;
   readonly #attached: Attached[] = [];
   readonly #buses = new Map<number, Bus>();
+  readonly #controllers = new Map<number, InterruptController>();
   /** Set by the hypervisor: where host work waits. */
   loop!: RunLoop;
 
@@ -116,7 +126,7 @@ export class DeviceManager {
     const methods = device?.kind === "emulated" ? ["reset", "read", "write"] : ["probe", "connect", "disconnect"];
     checkMethods(device, methods, `what create of device type '${attached.type}' returns`, attached.plugin);
     attached.device = device;
-    if (device.kind === "emulated") this.#bus(domain).add(`${type.type} ${attached.id}`, device);
+    if (device.kind === "emulated") this.#addEmulated(attached, device);
     else if (type.handshake !== "none") {
       attached.handshake = new XenbusHandshake(device, {
         client,
@@ -135,6 +145,32 @@ export class DeviceManager {
       if (connecting instanceof Promise)
         this.loop.hold(connecting, (result) => result instanceof Error && this.#fault(attached, result));
     }
+  }
+
+  #addEmulated(attached: Attached, device: EmulatedDevice): void {
+    const { domain } = attached;
+    this.#bus(domain).add(`${attached.type} ${attached.id}`, device);
+    if (device.controller === undefined) return;
+    if (this.#controllers.has(domain.id))
+      throw new ConfigError(`Domain '${domain.name}' has two interrupt controllers; leave ${nameOf(attached)} out.`);
+    this.#controllers.set(domain.id, device.controller);
+  }
+
+  /** Sets a pin of a vCPU, which wakes if it waits; false: there is no such vCPU or pin. */
+  #pin(domain: Domain, id: number, pin: number, level: boolean): boolean {
+    const vcpu = domain.vcpus[id];
+    if (vcpu === undefined || domain.arch?.setPin?.(vcpu, pin, level) !== true) return false;
+    if (level && domain.arch.eventsDeliverable(vcpu)) this.machine.control.clearFlag(vcpu, PauseFlag.blocked);
+    return true;
+  }
+
+  /** The emulated devices of a domain, in the order in which they were attached. */
+  emulated(domain: Domain): readonly PlacedDevice[] {
+    return this.#attached.flatMap(({ domain: owner, type, id, device }) =>
+      owner === domain && device?.kind === "emulated"
+        ? [{ type, id, regions: device.regions, description: device.describe?.() ?? null }]
+        : [],
+    );
   }
 
   #publish(domain: Domain, type: DeviceType, config: unknown, frontend: string, backend: string): void {
@@ -205,9 +241,13 @@ export class DeviceManager {
         const channel = machine.domains.get(0)!.events.bindBackend(domain, port, guarded(onEvent));
         return keep({ notify: () => channel.notify(), close: () => channel.close() }, "close");
       },
-      interrupt: (line) => {
-        throw new Error(`${name} raises interrupt line ${line}, but ${domain} has no interrupt controller`);
+      interrupt: (line, level) => {
+        const controller = this.#controllers.get(domain.id);
+        if (controller === undefined)
+          throw new Error(`${name} raises interrupt line ${line}, but ${domain} has no interrupt controller`);
+        controller.line(line, level);
       },
+      pin: (vcpu, pin, level) => this.#pin(domain, vcpu, pin, level),
       timer: (at, fire) => {
         const timer = machine.timers.arm(Math.max(at, machine.now), (now) => {
           resources.delete(cancel);
@@ -280,7 +320,10 @@ export class DeviceManager {
     } catch (error) {
       this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`);
     }
-    if (device?.kind === "emulated") this.#buses.get(attached.domain.id)?.remove(device);
+    if (device?.kind === "emulated") {
+      this.#buses.get(attached.domain.id)?.remove(device);
+      if (this.#controllers.get(attached.domain.id) === device.controller) this.#controllers.delete(attached.domain.id);
+    }
     for (const release of [...resources]) release();
     client.close();
     if (client.exists(backend)) client.rm(backend);
