@@ -18,7 +18,7 @@ function credit(config: Partial<MachineConfig> = {}): Load {
 
 /** What each domain got of so many seconds, as parts of one pCPU. */
 function shares(load: Load, seconds: number): number[] {
-  const start = Math.max(...load.machine.pcpus.map((pcpu) => pcpu.clock));
+  const start = Math.max(load.machine.now, ...load.machine.pcpus.map((pcpu) => pcpu.clock));
   const before = load.domains.map((domain) => load.domainTime(domain));
   expect(load.run(start + seconds * SECOND)).toBe("limit");
   expect(load.pool.faults).toEqual([]);

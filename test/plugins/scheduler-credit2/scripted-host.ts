@@ -74,6 +74,10 @@ export class ScriptedHost<S extends Scheduler> implements SchedulerHost {
   readonly #timers = new TimerQueue();
   readonly #topology: Topology;
   #now: Nanoseconds = 0;
+  /** Moves the clock without letting anything happen. */
+  advance(time: Nanoseconds): void {
+    this.#now += time;
+  }
   /** Tickles so far, by pCPU. */
   readonly tickles: number[] = [];
 
