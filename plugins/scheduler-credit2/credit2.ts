@@ -195,6 +195,7 @@ export class Credit2Scheduler implements Scheduler {
     const { requeue, migrateTo } = one;
     one.requeue = false;
     one.migrateTo = null;
+    if (one.queue.running[one.slot] === one) one.queue.running[one.slot] = null;
     if (one.domain.cap !== 0) {
       one.burn();
       if (giveBack(one)) this.#unpark(one.domain, now);
@@ -300,12 +301,14 @@ export class Credit2Scheduler implements Scheduler {
     }
     if (next === null) {
       queue.idle |= bit;
+      queue.running[slot] = null;
       queue.load.update(now, 0);
       this.#nudge(queue, bit);
       return IDLE;
     }
     queue.idle &= ~bit;
     if (next !== current) {
+      queue.running[slot] = next;
       queue.dequeue(next);
       next.ranBefore = next.unit.runTime;
       next.waitedForBudget = false;
@@ -370,9 +373,8 @@ export class Credit2Scheduler implements Scheduler {
   /** Nobody has credit: everybody gets some. */
   #reset(queue: Runqueue, slot: number, next: Credit2Unit): void {
     for (let i = 0; i < queue.pcpus.length; i++) {
-      const unit = i === slot ? null : queue.current(i);
-      const one = unit === null ? undefined : this.#units.get(unit);
-      if (one === undefined) continue;
+      const one = i === slot ? null : queue.running[i]!;
+      if (one === null) continue;
       one.burn();
       if (one.domain.cap !== 0 && one.budget <= 0) this.#tickle(queue, i);
       one.raw = one.credit - queue.epoch;
@@ -432,12 +434,12 @@ export class Credit2Scheduler implements Scheduler {
 
   /** By how much a unit should rather run on a slot than what runs there. */
   #score(one: Credit2Unit, slot: number): number {
-    const { queue } = one;
-    const unit = queue.current(slot);
-    const current = unit === null ? undefined : this.#units.get(unit);
-    if (current === undefined) return -1;
-    if (this.#ratelimit > RATELIMIT_TOLERANCE && current.ran <= this.#ratelimit - RATELIMIT_TOLERANCE) return -1;
-    current.burn();
+    const current = one.queue.running[slot]!;
+    if (current === null) return -1;
+    const { runTime } = current.unit;
+    const protects = this.#ratelimit - RATELIMIT_TOLERANCE;
+    if (protects > 0 && runTime - current.ranBefore <= protects) return -1;
+    current.burnTo(runTime);
     const bit = 1 << slot;
     let score = one.credit - current.credit - (slot === one.slot ? 0 : MIGRATE_RESIST);
     if (score <= 0) return score;

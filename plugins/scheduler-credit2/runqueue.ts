@@ -7,10 +7,10 @@
  * Invariants: a unit that waits is in exactly one class, and runs nowhere; keys do not change while it waits, since a reset
  * raises the epoch for all; maxWeight is the highest weight of the members, 1 without any.
  */
-import type { Nanoseconds, SchedulerPcpu, SchedulingUnit } from "hookvisor";
+import type { Nanoseconds, SchedulerPcpu } from "hookvisor";
 import { OrderedQueue } from "../lib-runqueue/index.ts";
 import { LoadAverage } from "./load.ts";
-import type { Credit2Unit } from "./unit.ts";
+import { CREDIT_CLIP, type Credit2Unit } from "./unit.ts";
 
 /** pCPUs of a runqueue at most (Xen: sched_credit2_max_cpus_runqueue). */
 export const MAX_PCPUS = 16;
@@ -22,6 +22,9 @@ export interface WaitClass {
   readonly mask: number;
   readonly slot: number;
   readonly units: OrderedQueue<Credit2Unit>;
+  /** The first of them, and its `raw` (-Infinity: none). */
+  head: Credit2Unit | null;
+  top: number;
 }
 
 export class Runqueue {
@@ -29,6 +32,8 @@ export class Runqueue {
   readonly socket: number;
   /** By slot; undefined: free. */
   readonly pcpus: (SchedulerPcpu | undefined)[] = [];
+  /** What doSchedule chose for each slot and has not left since; null: nothing. */
+  readonly running: (Credit2Unit | null)[] = [];
   /** Slots with the threads of the same core, by slot. */
   readonly #siblings: number[] = [];
   /** Slots in use, idle ones, and those that have been tickled and not yet scheduled. */
@@ -74,6 +79,7 @@ export class Runqueue {
     let slot = 0;
     while (this.pcpus[slot] !== undefined) slot++;
     this.pcpus[slot] = pcpu;
+    this.running[slot] = null;
     this.active |= 1 << slot;
     if (pcpu.currentUnit === null) this.idle |= 1 << slot;
     this.#findSiblings();
@@ -82,6 +88,7 @@ export class Runqueue {
 
   removePcpu(slot: number): void {
     this.pcpus[slot] = undefined;
+    this.running[slot] = null;
     const others = ~(1 << slot);
     this.active &= others;
     this.idle &= others;
@@ -120,11 +127,6 @@ export class Runqueue {
       if (pcpu !== undefined && ids.has(pcpu.id)) mask |= 1 << slot;
     }
     return mask;
-  }
-
-  /** The unit on a slot. */
-  current(slot: number): SchedulingUnit | null {
-    return this.pcpus[slot]?.currentUnit ?? null;
   }
 
   // ---- members ---------------------------------------------------------------------------------
@@ -177,18 +179,27 @@ export class Runqueue {
     let found = this.#classOf.get(key);
     if (found === undefined) {
       if (this.#classes.length >= KEPT_CLASSES) this.#prune();
-      found = { mask: one.mask, slot: one.slot, units: new OrderedQueue() };
+      found = { mask: one.mask, slot: one.slot, units: new OrderedQueue(), head: null, top: -Infinity };
       this.#classes.push(found);
       this.#classOf.set(key, found);
     }
     one.raw = one.credit - this.epoch;
     found.units.add(one, -one.raw);
+    if (one.raw > found.top) {
+      found.head = one;
+      found.top = one.raw;
+    }
     one.waiting = found;
     this.waiting++;
   }
 
   dequeue(one: Credit2Unit): void {
-    one.waiting!.units.remove(one);
+    const from = one.waiting!;
+    from.units.remove(one);
+    if (from.head === one) {
+      from.head = from.units.first();
+      from.top = from.head === null ? -Infinity : from.head.raw;
+    }
     one.waiting = null;
     this.waiting--;
   }
@@ -225,15 +236,35 @@ export class Runqueue {
    * The one that came first of equals. null: none.
    */
   candidate(slot: number, foreign: number): Credit2Unit | null {
-    const bit = 1 << slot;
+    return this.#best(1 << slot, slot, slot, foreign - this.epoch);
+  }
+
+  /** A unit that waits for one of the slots and was promised to nobody, the one with the most credit; null: none. */
+  unclaimed(slots: number): Credit2Unit | null {
+    return this.#best(slots, -1, -1, -Infinity);
+  }
+
+  /** Over the heads of the classes that may use `slots`; from classes of other slots than `own` only with `foreign` (raw) credit. */
+  #best(slots: number, claimer: number, own: number, foreign: number): Credit2Unit | null {
+    const classes = this.#classes;
     let best: Credit2Unit | null = null;
-    for (let i = 0; i < this.#classes.length; i++) {
-      const { mask, slot: last, units } = this.#classes[i]!;
-      if ((mask & bit) === 0) continue;
-      let head = units.first();
-      while (head !== null && this.#isReserved(head, slot)) head = units.next(head);
-      if (head === null || (last !== slot && head.credit < foreign)) continue;
-      if (best === null || head.raw > best.raw || (head.raw === best.raw && head.sequence < best.sequence)) best = head;
+    let most = -Infinity;
+    for (let i = 0; i < classes.length; i++) {
+      const found = classes[i]!;
+      let { top } = found;
+      if (top < most || (found.mask & slots) === 0 || (top < foreign && found.slot !== own)) continue;
+      let { head } = found;
+      if (head === null) continue;
+      if (head.reserved >= 0 && this.#isReserved(head, claimer)) {
+        while (head !== null && this.#isReserved(head, claimer)) head = found.units.next(head);
+        if (head === null) continue;
+        top = head.raw;
+        if (top < foreign && found.slot !== own) continue;
+      }
+      if (top > most || (top === most && head.sequence < best!.sequence)) {
+        best = head;
+        most = top;
+      }
     }
     return best;
   }
@@ -242,27 +273,12 @@ export class Runqueue {
   topCredit(slots: number): number {
     let top = -Infinity;
     if (this.waiting === 0) return top;
-    for (let i = 0; i < this.#classes.length; i++) {
-      const { mask, units } = this.#classes[i]!;
-      if ((mask & slots) === 0) continue;
-      const head = units.first();
-      if (head !== null && head.credit > top) top = head.credit;
+    const classes = this.#classes;
+    for (let i = 0; i < classes.length; i++) {
+      const found = classes[i]!;
+      if (found.top > top && (found.mask & slots) !== 0) top = found.top;
     }
-    return top;
-  }
-
-  /** A unit that waits for one of the slots and was promised to nobody, the one with the most credit; null: none. */
-  unclaimed(slots: number): Credit2Unit | null {
-    let best: Credit2Unit | null = null;
-    for (let i = 0; i < this.#classes.length; i++) {
-      const { mask, units } = this.#classes[i]!;
-      if ((mask & slots) === 0) continue;
-      let head = units.first();
-      while (head !== null && this.#isReserved(head, -1)) head = units.next(head);
-      if (head === null) continue;
-      if (best === null || head.raw > best.raw || (head.raw === best.raw && head.sequence < best.sequence)) best = head;
-    }
-    return best;
+    return Math.min(top + this.epoch, CREDIT_CLIP);
   }
 }
 

@@ -106,7 +106,11 @@ export class Credit2Unit {
 
   /** Charges what it ran since the last call. */
   burn(): void {
-    const { runTime } = this.unit;
+    this.burnTo(this.unit.runTime);
+  }
+
+  /** The same when its run time is known. */
+  burnTo(runTime: Nanoseconds): void {
     const time = runTime - this.#burnt;
     if (time <= 0) return;
     this.#burnt = runTime;
