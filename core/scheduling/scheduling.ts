@@ -166,7 +166,7 @@ export class Scheduling implements VcpuControl {
     const unit = vcpu.unit as Unit | null;
     if (unit === null) return;
     this.setFlag(vcpu, PauseFlag.down);
-    if (vcpu.runningOn !== null && unit.runningOn !== null) this.takeOff(unit.runningOn);
+    if (unit.runningOn !== null && (vcpu.runningOn !== null || unit.left === 1)) this.takeOff(unit.runningOn);
     vcpu.unit = null;
     if (--unit.left === 0) unit.pool.remove(unit);
   }

@@ -4,7 +4,7 @@ import { RunState } from "../../../core/domain/vcpu.ts";
 import type { Governor, GovernorHost } from "../../../core/machine/governor.ts";
 import { FifoScheduler } from "../../../core/scheduling/fifo.ts";
 import { PoolError, Pools } from "../../../core/scheduling/pools.ts";
-import type { SchedulerHost } from "../../../core/scheduling/scheduler.ts";
+import type { SchedulerHost, SchedulingUnit } from "../../../core/scheduling/scheduler.ts";
 import { runStateTime } from "../../../core/scheduling/unit.ts";
 import { hog, Load, periodic } from "../../support/load.ts";
 
@@ -269,5 +269,30 @@ test("a governor that throws or asks for a rate that is not there is taken away"
     load.run(20 * MS);
     expect(faults.length).toBe(1);
     expect(load.domainTime(domain)).toBeGreaterThan(9 * MS);
+  }
+});
+
+test("core scheduling: a unit whose last vCPU is removed is on no pCPU when its scheduler is told", () => {
+  for (const first of [0, 1]) {
+    const told: boolean[] = [];
+    const load = new Load(
+      (host) =>
+        new (class extends FifoScheduler {
+          override removeUnit(unit: SchedulingUnit): void {
+            told.push(unit.runningOn !== null || host.pcpus.some((pcpu) => pcpu.currentUnit === unit));
+            super.removeUnit(unit);
+          }
+        })(host),
+      { pcpus: 2, threadsPerCore: 2, lazy: true, granularity: "core" },
+    );
+    const domain = load.domain("a", [hog, periodic(1 * MS, 1 * MS)]);
+    load.domain("b", [hog]);
+    load.run(5 * MS);
+    load.machine.timers.arm(42 * MS + 1, () => {
+      load.scheduling.removeVcpu(domain.vcpus[first]!);
+      load.scheduling.removeVcpu(domain.vcpus[1 - first]!);
+    });
+    load.run(60 * MS);
+    expect(told).toEqual([false]);
   }
 });
