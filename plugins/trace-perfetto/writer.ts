@@ -8,6 +8,7 @@
 import { type Nanoseconds, RunState } from "hookvisor";
 import type { TraceOptions, TraceWriter } from "../lib-trace/index.ts";
 import { Packets } from "./packets.ts";
+import { SummedCounter } from "./sum.ts";
 
 const { running, runnable, offline } = RunState;
 
@@ -38,9 +39,8 @@ export class PerfettoWriter implements TraceWriter {
   #state = new Uint8Array(64);
   readonly #names: readonly number[];
   readonly #onPcpu: number;
-  readonly #loadTrack: number;
+  readonly #load: SummedCounter;
   readonly #group: number;
-  #load = 0;
   #marks = 0;
 
   constructor({ pcpus, start = 0, sink }: TraceOptions) {
@@ -48,7 +48,8 @@ export class PerfettoWriter implements TraceWriter {
     this.#packets = packets;
     this.#names = ["running", "runnable", "blocked"].map((name) => packets.name(name));
     this.#onPcpu = packets.annotation("pcpu");
-    this.#loadTrack = packets.track({ name: "runnable vCPUs", unit: "", rank: RANK.load });
+    const load = packets.track({ name: "runnable vCPUs", unit: "", rank: RANK.load });
+    this.#load = new SummedCounter((value, now) => packets.counter(load, value, now));
     this.#group = packets.track({ name: "pCPUs", rank: RANK.pcpus });
     this.#pcpus = Array.from({ length: pcpus }, (_, p) =>
       packets.track({ name: `pCPU ${p}`, parent: this.#group, rank: 3 * p }),
@@ -57,7 +58,7 @@ export class PerfettoWriter implements TraceWriter {
     this.#idle = new Float64Array(pcpus);
     this.#idleOpen = new Uint8Array(pcpus);
     this.#on = new Int32Array(pcpus).fill(-1);
-    packets.counter(this.#loadTrack, 0, start);
+    packets.counter(load, 0, start);
   }
 
   vcpu(handle: number, domain: number, domainName: string, vcpu: number, state: RunState, now: Nanoseconds): void {
@@ -100,10 +101,7 @@ export class PerfettoWriter implements TraceWriter {
     else if (to !== offline) packets.begin(track, this.#names[to]!, now);
     this.#state[vcpu] = to;
     const waits = from === running || from === runnable;
-    if (waits !== (to === running || to === runnable)) {
-      this.#load += waits ? -1 : 1;
-      packets.counter(this.#loadTrack, this.#load, now);
-    }
+    if (waits !== (to === running || to === runnable)) this.#load.add(waits ? -1 : 1, now);
   }
 
   /** The runstates say it all. */
@@ -155,6 +153,7 @@ export class PerfettoWriter implements TraceWriter {
     this.#vcpus.forEach(({ track }, vcpu) => {
       if (this.#state[vcpu] !== offline) packets.end(track, now);
     });
+    this.#load.finish();
     packets.flush();
   }
 }

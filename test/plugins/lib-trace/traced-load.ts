@@ -2,11 +2,12 @@
 import { RunState, type Vcpu } from "../../../core/domain/vcpu.ts";
 import { createHooks, provide } from "../../../core/hooks.ts";
 import type { HypervisorSetup } from "../../../core/hypervisor.ts";
-import type { MachineConfig } from "../../../core/machine/machine.ts";
 import { runStateTime } from "../../../core/scheduling/unit.ts";
 import { type TraceOptions, TraceTap, type TraceWriter } from "../../../plugins/lib-trace/index.ts";
 import roundRobin from "../../../plugins/scheduler-round-robin/plugin.ts";
 import { hog, Load, periodic } from "../../support/load.ts";
+
+type LoadOptions = NonNullable<ConstructorParameters<typeof Load>[1]>;
 
 /** What core says of a vCPU at the end. */
 export interface Truth {
@@ -29,7 +30,7 @@ export interface TracedLoad {
 /** Runs the load for so many nanoseconds. */
 export function tracedLoad(
   open: (options: TraceOptions) => TraceWriter,
-  { pcpus = 3, until = 60_000_000, config = {} as Partial<MachineConfig> } = {},
+  { pcpus = 3, until = 60_000_000, config = {} as LoadOptions, before = (_load: Load): void => {} } = {},
 ): TracedLoad {
   const chunks: Uint8Array[] = [];
   const hooks = createHooks();
@@ -38,6 +39,7 @@ export function tracedLoad(
     pcpus,
     ...config,
   });
+  before(load);
   const tap = new TraceTap();
   tap.tap("test", load.machine.hooks);
   tap.now = () => load.machine.now;

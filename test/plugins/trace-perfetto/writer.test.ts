@@ -2,9 +2,13 @@
  * A Perfetto trace, read back by the protobuf library. Perfetto's own trace_processor is neither in Debian nor in npm, so that it cannot be asked here;
  * the reader checks what it demands: interned names before their use, parents before children, slices that never overlap.
  */
+import fc from "fast-check";
 import { expect, test } from "vitest";
+import { Schedutil } from "../../../plugins/governor-schedutil/schedutil.ts";
 import { Packets } from "../../../plugins/trace-perfetto/packets.ts";
+import { SummedCounter } from "../../../plugins/trace-perfetto/sum.ts";
 import { PerfettoWriter } from "../../../plugins/trace-perfetto/writer.ts";
+import { IDLE_STATES } from "../lib-governor/fake-host.ts";
 import { tracedLoad } from "../lib-trace/traced-load.ts";
 import { decodeTracks } from "./decode.ts";
 
@@ -35,6 +39,30 @@ test("slices of vCPUs and pCPUs add up to core's runstate times", () => {
   expect(values.at(-1)!.value).toBe(load.pool.runnable);
 });
 
+test("a governed machine, in cores of two threads: rates and idle states fit to what runs", () => {
+  const frequencies = [500, 1000];
+  const { bytes, end } = tracedLoad((options) => new PerfettoWriter(options), {
+    pcpus: 4,
+    config: { threadsPerCore: 2, granularity: "core", frequencies, idleStates: IDLE_STATES },
+    before: (load) => {
+      for (const pcpu of load.machine.pcpus)
+        load.scheduling.govern(pcpu, { name: "test", plugin: "test", make: (host) => new Schedutil(host) });
+    },
+  });
+  const tracks = decodeTracks(bytes);
+  for (let pcpu = 0; pcpu < 4; pcpu++) {
+    const states = tracks.get(`pCPUs/pCPU ${pcpu} idle state`)?.slices ?? [];
+    const runs = tracks.get(`pCPUs/pCPU ${pcpu}`)!.slices;
+    for (const state of states) {
+      expect(state.to).toBeLessThanOrEqual(end);
+      expect(runs.every((run) => run.to <= state.from || run.from >= state.to)).toBe(true);
+    }
+    for (const { value } of tracks.get(`pCPUs/pCPU ${pcpu} rate`)?.values ?? []) expect(frequencies).toContain(value);
+  }
+  expect(tracks.has("pCPUs/pCPU 0 rate")).toBe(true);
+  expect([...tracks.keys()].some((path) => path.endsWith("idle state"))).toBe(true);
+});
+
 test("rates, idle states, jobs and marks", () => {
   const chunks: Uint8Array[] = [];
   const writer = new PerfettoWriter({ pcpus: 2, sink: (bytes) => chunks.push(bytes) });
@@ -57,6 +85,36 @@ test("rates, idle states, jobs and marks", () => {
   expect(tracks.get("web v0 response time")!.values.map((v) => v.value)).toEqual([2 ** 40 - 100, 50]);
   expect(tracks.get("d7 web/vCPU 0")!.instants.map((i) => i.name)).toEqual(["deadline missed", "here"]);
   expect(tracks.get("marks")!.instants).toEqual([{ now: 2 ** 41, name: "plugin 'x': it threw" }]);
+});
+
+test("a sum of changes that come out of order is right at every instant", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.integer({ min: 0, max: 50_000 }), fc.constantFrom(-1, 1)), { minLength: 1, maxLength: 300 }),
+      fc.integer({ min: 1, max: 100 }),
+      (changes, repeat) => {
+        const told: { value: number; now: number }[] = [];
+        const sum = new SummedCounter((value, now) => told.push({ value, now }));
+        const all: { time: number; delta: number }[] = [];
+        for (let r = 0; r < repeat; r++)
+          changes.forEach(([jitter, delta], i) => {
+            const time = (r * changes.length + i) * 20_000 + jitter;
+            all.push({ time, delta });
+            sum.add(delta, time);
+          });
+        sum.finish();
+        expect(told.map((t) => t.now)).toEqual([...new Set(told.map((t) => t.now))].sort((a, b) => a - b));
+        all.sort((a, b) => a.time - b.time);
+        let value = 0;
+        let at = 0;
+        for (const { value: got, now } of told) {
+          while (at < all.length && all[at]!.time <= now) value += all[at++]!.delta;
+          expect(got).toBe(value);
+        }
+      },
+    ),
+    { numRuns: 60 },
+  );
 });
 
 test("numbers of every size, and a file of many chunks", () => {

@@ -1,25 +1,36 @@
 /** The bytes of a Xen trace: a reader of our own finds exactly the runstate times that core accounts. */
 import { expect, test } from "vitest";
+import type { TraceOptions } from "../../../plugins/lib-trace/index.ts";
 import { XentraceWriter } from "../../../plugins/trace-xentrace/writer.ts";
 import { tracedLoad } from "../lib-trace/traced-load.ts";
 import { decodeRecords, runstateTotals } from "./decode.ts";
 
-test("with 16 ticks a nanosecond every total is exact, in every state, of every vCPU", () => {
-  const { bytes, truth, end } = tracedLoad((options) => new XentraceWriter({ ...options, ticksPerNanosecond: 16 }));
-  const totals = runstateTotals(decodeRecords(bytes), 16);
-  for (const { domain, vcpu, times, before } of truth) {
-    const got = totals.get(`d${domain}v${vcpu}`)!;
-    expect(got.times).toEqual(times);
-    expect(got.sinceFirstRun).toEqual(times.map((time, i) => time - before[i]!));
-  }
-  for (const pcpu of [0, 1, 2]) {
-    const idle = totals.get(`d32767v${pcpu}`)!;
-    expect(idle.times.reduce((a, b) => a + b)).toBe(end);
-  }
-  const busy = truth.reduce((sum, { times }) => sum + times[0]!, 0);
-  const idle = [0, 1, 2].reduce((sum, p) => sum + totals.get(`d32767v${p}`)!.times[0], 0);
-  expect(busy + idle).toBe(3 * end);
-});
+const NO_COSTS = { contextSwitch: 0, migration: 0, tickle: 0, warmUp: 0, coldAfter: 0 };
+
+for (const [what, pcpus, config] of [
+  ["in quanta", 3, {}],
+  ["lazily", 3, { lazy: true }],
+  ["in cores of two threads", 4, { threadsPerCore: 2, granularity: "core" }],
+  ["in cores, lazily, at no cost", 4, { threadsPerCore: 2, granularity: "core", lazy: true, costs: NO_COSTS }],
+] as const)
+  test(`with 16 ticks a nanosecond every total is exact, in every state, of every vCPU; run ${what}`, () => {
+    const open = (options: TraceOptions): XentraceWriter => new XentraceWriter({ ...options, ticksPerNanosecond: 16 });
+    const { bytes, truth, end } = tracedLoad(open, { pcpus, config });
+    const totals = runstateTotals(decodeRecords(bytes), 16);
+    for (const { domain, vcpu, times, before } of truth) {
+      const got = totals.get(`d${domain}v${vcpu}`)!;
+      expect(got.times).toEqual(times);
+      expect(got.sinceFirstRun).toEqual(times.map((time, i) => time - before[i]!));
+    }
+    const busy = truth.reduce((sum, { times }) => sum + times[0]!, 0);
+    let idle = 0;
+    for (let pcpu = 0; pcpu < pcpus; pcpu++) {
+      const { times } = totals.get(`d32767v${pcpu}`)!;
+      expect(times.reduce((a, b) => a + b)).toBe(end);
+      idle += times[0];
+    }
+    expect(busy + idle).toBe(pcpus * end);
+  });
 
 test("with one tick a nanosecond a hand-over between pCPUs at one instant takes one", () => {
   const { bytes, truth } = tracedLoad((options) => new XentraceWriter(options));
