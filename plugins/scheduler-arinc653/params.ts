@@ -8,6 +8,9 @@ const MAX_ROWS = 64;
 /** A day: sums of 64 of it are exact. */
 const LONGEST: Nanoseconds = 86_400_000_000_000;
 
+/** A shorter window is refused: a guest gets nothing done in it, and the machine does little but switch. */
+const SHORTEST: Nanoseconds = 10_000;
+
 /** One window of the major frame. */
 export interface Row {
   /** The domain's UUID, or its name. */
@@ -26,7 +29,12 @@ export const poolParams = Object.freeze({
     columns: {
       domain: { description: "the domain's UUID or name", type: "string", min: 1, max: 255 },
       vcpu: { description: "number of the vCPU", type: "integer", min: 0, max: 8191 },
-      runtime_ns: { description: "length of the window", type: "nanoseconds", min: 0, max: LONGEST },
+      runtime_ns: {
+        description: "length of the window; below 10,000: EINVAL",
+        type: "nanoseconds",
+        min: 0,
+        max: LONGEST,
+      },
     },
   },
   major_frame_ns: {
@@ -47,11 +55,11 @@ export function rowsOf(value: ParamValue): readonly Row[] {
   }));
 }
 
-/** 0, or -EINVAL: a window has no length, or together they are longer than the major frame. */
+/** 0, or -EINVAL: a window has no length or next to none, or together they are longer than the major frame. */
 export function checkTable(rows: readonly Row[], majorFrame: Nanoseconds): number {
   let sum = 0;
   for (const { runtime_ns } of rows) {
-    if (runtime_ns <= 0) return -xen.ERRNO.EINVAL;
+    if (runtime_ns < SHORTEST) return -xen.ERRNO.EINVAL;
     sum += runtime_ns;
   }
   return majorFrame !== 0 && sum > majorFrame ? -xen.ERRNO.EINVAL : 0;

@@ -360,13 +360,15 @@ export class CoScheduler implements Scheduler {
   save(): Saved {
     const now = this.#host.now();
     const units: Saved["units"][number][] = [];
+    // Of a state that was restored a moment ago nobody has been woken yet.
+    const awake = (one: Member): boolean => one.state !== State.asleep || (one.kept && one.asleepSince === now);
     for (const one of this.#units.values()) {
-      const asleep = one.asleepSince === null ? null : now - one.asleepSince;
+      const asleep = one.asleepSince === null || awake(one) ? null : now - one.asleepSince;
       units.push([one.unit.id, one.gang.weight, one.progressNow, asleep]);
     }
-    const rank = (one: Member): number => (one.state === State.running ? 0 : one.state === State.waiting ? 1 : 2);
+    const rank = (one: Member): number => (one.state === State.running ? 0 : one.state === State.stopped ? 2 : 1);
     const order = [...this.#units.values()]
-      .filter((one) => one.state !== State.asleep)
+      .filter(awake)
       .sort((a, b) => rank(a) - rank(b) || a.order - b.order)
       .map((one) => one.unit.id);
     return { slice: this.#slice, costop: this.#costop, costart: this.#costart, units, order };

@@ -250,6 +250,8 @@ describe("parameters", () => {
     ["as long as the frame", rows(2, 5), 10, 0],
     ["longer than the frame", rows(2, 5), 9.999999, EINVAL],
     ["a window without length", [row("a", 0)], 10, EINVAL],
+    ["the shortest window", [row("a", 0.01)], 10, 0],
+    ["a shorter one", [row("a", 0.009999)], 10, EINVAL],
     ["64 rows", rows(64), 64, 0],
     ["65 rows", rows(65), 0, "refused"],
     ["a negative window", [row("a", -1)], 0, "refused"],

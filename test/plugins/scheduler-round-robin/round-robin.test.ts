@@ -97,6 +97,7 @@ describe("several pCPUs", () => {
     const soft = roundRobin({ pcpus: 4 });
     const domain = soft.domain("soft", [periodic(1 * MS, 1 * MS)]);
     soft.scheduling.setAffinity(domain.vcpus[0]!, new Set([0, 1, 2, 3]), new Set([2, 3]));
+    soft.run(1.5 * MS); // at the start every pCPU chooses, and the first that does takes it
     const where = new Set<number>();
     soft.machine.hooks.contextSwitch.tap("test", (pcpu, _previous, next) => next !== null && where.add(pcpu.id));
     soft.run(100 * MS);
