@@ -1,5 +1,5 @@
 /**
- * A Perfetto trace, read back by the protobuf library. Perfetto's own trace_processor is neither in Debian nor in npm, so that it cannot be asked here;
+ * A Perfetto trace, read back by the protobuf library. Perfetto's own trace_processor is no Debian package and cannot be asked here;
  * the reader checks what it demands: interned names before their use, parents before children, slices that never overlap.
  */
 import fc from "fast-check";
