@@ -70,6 +70,8 @@ export class PcpuPower {
     this.#guarded("governor", () => {
       this.#governor = provider.make(host);
     });
+    // What it asked for while it was made: nobody is told of the pCPU's power yet.
+    this.applyRate();
   }
 
   /** The present time is here: a rate that was asked for takes effect. */

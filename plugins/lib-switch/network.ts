@@ -31,7 +31,7 @@ export interface NetworkHooks {
   readonly frame: SyncHook<[Bridge, Port, Frame, number]>;
 }
 
-declare module "../../core/hypervisor.ts" {
+declare module "hookvisor" {
   interface PluginHooks {
     network: NetworkHooks;
   }

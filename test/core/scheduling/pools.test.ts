@@ -245,6 +245,16 @@ test("a governor changes the rate at an exact time and pays the exit of the idle
   expect(load.cpuTime(domain.vcpus[0]!)).toBeGreaterThan(0);
 });
 
+test("a governor may choose the rate at once, while it is made", () => {
+  const load = new Load(fifo, { pcpus: 1, lazy: true, frequencies: [500, 1000] });
+  const make = (host: GovernorHost): Governor => {
+    host.setFrequency(500);
+    return {};
+  };
+  load.scheduling.govern(load.machine.pcpus[0]!, { name: "g", plugin: "test", make });
+  expect(load.machine.pcpus[0]!.mhz).toBe(500);
+});
+
 test("a governor that throws or asks for a rate that is not there is taken away", () => {
   for (const make of [
     (host: GovernorHost): Governor => {
