@@ -16,6 +16,8 @@ export class Place {
   running: RtUnit | null = null;
   /** It has been tickled for this unit and has not scheduled since. */
   tickledFor: RtUnit | null = null;
+  /** It is deciding what it runs: no need to tickle it. */
+  deciding = false;
   readonly groups: Group[] = [];
 
   constructor(pcpu: SchedulerPcpu) {

@@ -21,7 +21,7 @@ import {
   xen,
 } from "hookvisor";
 import { OrderedQueue } from "../lib-runqueue/index.ts";
-import { MINIMUM, serverParams } from "./params.ts";
+import { serverParams } from "./params.ts";
 import { compare, Place, ReadyQueue } from "./ready-queue.ts";
 import { RtUnit } from "./unit.ts";
 
@@ -36,7 +36,10 @@ export class RtdsScheduler implements Scheduler {
   /** Replenishments to come, by deadline. */
   readonly #replenishments = new OrderedQueue<RtUnit>();
   #timer: Timer | null = null;
-  readonly #onTimer = (now: Nanoseconds): void => this.#replenish(now);
+  readonly #onTimer = (now: Nanoseconds): void => {
+    this.#timer = null;
+    this.#replenish(now);
+  };
   /** Scratch of #replenish. */
   readonly #due: RtUnit[] = [];
 
@@ -127,6 +130,12 @@ export class RtdsScheduler implements Scheduler {
     place.tickledFor = null;
     const current = pcpu.currentUnit === null ? null : this.#of(pcpu.currentUnit);
     current?.charge(now);
+    // The timer may be late; a decision never goes by what is over.
+    if (this.#replenishments.firstKey() <= now) {
+      place.deciding = true;
+      this.#replenish(now);
+      place.deciding = false;
+    }
     const best = this.#ready.first(place);
     let next = best;
     // On equal deadlines the head of the queue goes first.
@@ -153,7 +162,7 @@ export class RtdsScheduler implements Scheduler {
     for (let i = 0; i < places.length; i++) {
       const at = start + i;
       const place = places[at < places.length ? at : at - places.length]!;
-      if (place.tickledFor !== null) continue;
+      if (place.tickledFor !== null || place.deciding) continue;
       if (place.running === null) {
         worst = place;
         break;
@@ -182,7 +191,6 @@ export class RtdsScheduler implements Scheduler {
 
   /** Replenishes every unit whose deadline has come; of one instant, who waited longest first. */
   #replenish(now: Nanoseconds): void {
-    this.#timer = null;
     const due = this.#due;
     due.length = 0;
     while (this.#replenishments.firstKey() <= now) due.push(this.#replenishments.shift()!);
@@ -193,7 +201,7 @@ export class RtdsScheduler implements Scheduler {
       this.#replenishments.add(one, one.deadline);
       if (one.place === null) this.#ready.add(one);
       // Its present slice may last for longer than its new budget does.
-      else if (one.budget < budget) this.#host.tickle(one.place.pcpu);
+      else if (one.budget < budget && !one.place.deciding) this.#host.tickle(one.place.pcpu);
     }
     for (const one of due) {
       if (one.queued) this.#tickleFor(one);
@@ -215,7 +223,7 @@ export class RtdsScheduler implements Scheduler {
     for (const one of units) {
       const longest = period ?? one.nextPeriod;
       const share = budget ?? one.nextBudget;
-      if (longest < MINIMUM || share < MINIMUM || share > longest) return -xen.ERRNO.EINVAL;
+      if (share > longest) return -xen.ERRNO.EINVAL;
     }
     for (const one of units) {
       one.nextPeriod = period ?? one.nextPeriod;
@@ -239,13 +247,22 @@ export class RtdsScheduler implements Scheduler {
     return one === undefined ? [] : [one];
   }
 
-  /** EDF owes nothing to a unit that has used up its budget, nor to anybody when more was promised than there is. */
+  /**
+   * EDF owes nothing to a unit that has used up its budget, nor to anybody when more was promised than its pCPUs have, but for turns among units
+   * of equal periods.
+   */
   entitled(unit: SchedulingUnit): boolean {
     const one = this.#of(unit);
     if (one.depleted || one.level > 0 || one.period > LONG_PERIOD) return false;
+    const places = one.group?.places ?? [];
     let used = 0;
-    for (const other of this.#units.values()) used += other.budget / other.period;
-    return used <= this.#host.pcpus.length;
+    let alike = true;
+    for (const other of this.#units.values()) {
+      if (!places.some((place) => other.unit.hardAffinity.has(place.pcpu.id))) continue;
+      used += other.budget / other.period;
+      alike &&= other.period === one.period && other.nextPeriod === one.period;
+    }
+    return alike || used <= places.length;
   }
 
   // ---- state -----------------------------------------------------------------------------------
@@ -255,7 +272,7 @@ export class RtdsScheduler implements Scheduler {
     const now = this.#host.now();
     return {
       units: [...this.#units.values()].map((one) => {
-        const left = one.left - Math.max(0, one.unit.runTime - one.charged);
+        if (one.place !== null) one.charge(now);
         return {
           id: one.unit.id,
           period: one.period,
@@ -265,7 +282,7 @@ export class RtdsScheduler implements Scheduler {
           extratime: one.extratime,
           level: one.level,
           deadline: one.deadline - now,
-          left: Math.max(0, left),
+          left: one.left,
           depleted: one.depleted,
           ranAt: one.ranAt - now,
         };
@@ -283,10 +300,6 @@ export class RtdsScheduler implements Scheduler {
       one.deadline = saved.deadline + now;
       one.ranAt = saved.ranAt + now;
       one.charged = one.unit.runTime;
-      if (one.left === 0 && !one.depleted) {
-        one.depleted = true;
-        if (one.extratime) one.refill();
-      }
     }
   }
 

@@ -54,7 +54,14 @@ export class EdfQueue {
 
   /** A unit that wants extra time, one quantum behind the one that had it last. */
   addExtra(one: SedfUnit): void {
-    this.extra.add(one, this.#pass + one.score);
+    this.extra.add(one, this.#pass + (one.pass ?? one.score));
+    one.pass = null;
+  }
+
+  /** How far a unit is from its turn of extra time; null: it wants none. */
+  extraLag(one: SedfUnit): number | null {
+    const key = this.extra.keyOf(one);
+    return key === undefined ? one.pass : key - this.#pass;
   }
 
   addPenalty(one: SedfUnit, period: Nanoseconds, lost: Nanoseconds): void {

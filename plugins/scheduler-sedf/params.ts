@@ -44,10 +44,11 @@ export const serverParams = Object.freeze({
     default: true,
   },
   extraweight: {
-    description: "share of extra time; 0: as its slice is of its period, where all of it counts 128",
+    description:
+      "share of extra time; 0: as its slice is of its period, where all of it counts 128, and 1 without a slice",
     type: "integer",
     min: 0,
     max: 65535,
-    default: 1,
+    default: 0,
   },
 } as const);

@@ -23,6 +23,9 @@ import { EdfQueue } from "./edf-queue.ts";
 import { EXTRA_QUANTUM, SLICE_MIN, serverParams, WEIGHT_PERIOD, WEIGHT_SAFETY } from "./params.ts";
 import { SedfUnit } from "./unit.ts";
 
+/** Where slices take more of a pCPU than this, extra time may take long to come. */
+const MOST_SLICES = 0.95;
+
 export class SedfScheduler implements Scheduler {
   readonly params = { domain: serverParams, unit: serverParams };
   readonly #host: SchedulerHost;
@@ -155,7 +158,7 @@ export class SedfScheduler implements Scheduler {
   #wake(one: SedfUnit, now: Nanoseconds): void {
     if (one.awake) return;
     one.awake = true;
-    one.lost = 0;
+    if (!one.resumes) one.lost = 0;
     const blocked = !one.resumes && one.blockedAt < now;
     one.resumes = false;
     if (now >= one.deadline) one.startPeriod(now);
@@ -218,27 +221,28 @@ export class SedfScheduler implements Scheduler {
     return { unit: chosen.unit, slice };
   }
 
-  /** Charges the unit that ran until now, to its slice or as extra time, and puts it where it belongs. */
+  /** The unit that ran until now is charged, for its slice or as extra time, and put where it belongs. */
   #stop(queue: EdfQueue, now: Nanoseconds): void {
     const one = queue.running!;
-    const { mode } = one;
+    this.#charge(one, queue);
+    // One turn of the penalty queue, whatever the unit has lost (as in Xen).
+    if (one.mode === "penalty" && one.turn <= 0) {
+      one.lost = 0;
+      queue.penalty.remove(one);
+    }
+    if (one.mode === "slice" && one.used >= one.slice) queue.addPeriod(one, now);
+    one.mode = null;
+    queue.running = null;
+    if (!one.unit.runnable) this.#sleep(one);
+  }
+
+  #charge(one: SedfUnit, queue: EdfQueue): void {
     const { runTime } = one.unit;
     const ran = runTime - one.charged;
     one.charged = runTime;
-    one.mode = null;
-    queue.running = null;
-    if (mode === "slice") {
-      one.used += ran;
-      if (one.used >= one.slice) queue.addPeriod(one, now);
-    } else if (mode === "penalty") {
-      // One turn, whatever it has lost (as in Xen).
-      one.turn -= ran;
-      if (one.turn <= 0) {
-        one.lost = 0;
-        queue.penalty.remove(one);
-      }
-    } else queue.chargeExtra(one, ran);
-    if (!one.unit.runnable) this.#sleep(one);
+    if (one.mode === "slice") one.used += ran;
+    else if (one.mode === "penalty") one.turn -= ran;
+    else queue.chargeExtra(one, ran);
   }
 
   // ---- parameters ------------------------------------------------------------------------------
@@ -247,8 +251,6 @@ export class SedfScheduler implements Scheduler {
     const units = this.#targets(target);
     if (units.length === 0) return -xen.ERRNO.ESRCH;
     const { period, slice, weight, extratime, extraweight } = values as Partial<ServerParams>;
-    const timed = period !== undefined || slice !== undefined;
-    if (timed && weight !== undefined && weight > 0) return -xen.ERRNO.EINVAL;
     for (const one of units) {
       const share = slice ?? one.setSlice;
       if (share > (period ?? one.setPeriod) || (share > 0 && share < SLICE_MIN)) return -xen.ERRNO.EINVAL;
@@ -258,13 +260,13 @@ export class SedfScheduler implements Scheduler {
       one.setPeriod = period ?? one.setPeriod;
       one.setSlice = slice ?? one.setSlice;
       const before = one.weight;
-      one.weight = weight ?? (timed ? 0 : before);
+      one.weight = weight ?? before;
       if (one.home !== null) one.home.weighted += Number(one.weight > 0) - Number(before > 0);
       if (one.weight === 0) {
         one.nextPeriod = one.setPeriod;
         one.nextSlice = one.setSlice;
       }
-      one.extraweight = extraweight ?? (slice !== undefined && slice > 0 ? 0 : one.extraweight);
+      one.extraweight = extraweight ?? one.extraweight;
       one.extratime = extratime ?? one.extratime;
       if (one.home !== null) homes.add(one.home);
     }
@@ -285,11 +287,10 @@ export class SedfScheduler implements Scheduler {
     }
   }
 
-  /** Of a unit with a weight: period and slice that follow from it. */
   read(target: Domain | SchedulingUnit | null): ParamValues {
     const one = this.#targets(target)[0];
     if (one === undefined) return {};
-    const { nextPeriod: period, nextSlice: slice, weight, extratime, extraweight } = one;
+    const { setPeriod: period, setSlice: slice, weight, extratime, extraweight } = one;
     return { period, slice, weight, extratime, extraweight };
   }
 
@@ -299,13 +300,12 @@ export class SedfScheduler implements Scheduler {
     return one === undefined ? [] : [one];
   }
 
-  /** Without admission control nothing is promised where slices want all of a pCPU, and nothing without extra time to a unit without a slice. */
+  /** Without admission control nothing is promised where slices want more than a pCPU has, and extra time to nobody but the next unit. */
   entitled(unit: SchedulingUnit): boolean {
     const one = this.#of(unit);
-    if (one.slice === 0 && !one.extratime) return false;
     let used = 0;
     for (const other of one.home?.members ?? []) used += other.slice / other.period;
-    return one.slice > 0 ? used <= 1 : used < 1;
+    return one.slice > 0 ? used <= 1 : used <= MOST_SLICES && one.home?.extra.first() === one;
   }
 
   // ---- state -----------------------------------------------------------------------------------
@@ -313,6 +313,7 @@ export class SedfScheduler implements Scheduler {
   /** Times are relative to the present. */
   save(): SchedulerState {
     const now = this.#host.now();
+    for (const queue of this.#queues.values()) if (queue.running !== null) this.#charge(queue.running, queue);
     return {
       units: [...this.#units.values()].map((one) => ({
         id: one.unit.id,
@@ -327,8 +328,11 @@ export class SedfScheduler implements Scheduler {
         slice: one.slice,
         begin: one.begin - now,
         deadline: one.deadline - now,
-        used: one.used + (one.mode === "slice" ? one.unit.runTime - one.charged : 0),
-        awake: one.awake,
+        used: one.used,
+        lost: one.lost,
+        turn: one.turn,
+        pass: one.home?.extraLag(one) ?? null,
+        resumes: one.awake || one.resumes,
         blockedAt: one.blockedAt - now,
       })),
     };
@@ -340,13 +344,12 @@ export class SedfScheduler implements Scheduler {
       const unit = find(saved.id);
       const one = unit === undefined ? undefined : this.#units.get(unit);
       if (one === undefined) continue;
-      const { id: _, awake, ...rest } = saved;
+      const { id: _, ...rest } = saved;
       Object.assign(one, rest);
       one.begin = saved.begin + now;
       one.deadline = saved.deadline + now;
       one.blockedAt = saved.blockedAt + now;
       one.charged = one.unit.runTime;
-      one.resumes = awake;
     }
     for (const queue of this.#queues.values())
       queue.weighted = [...queue.members].filter((one) => one.weight > 0).length;
@@ -387,5 +390,4 @@ interface SavedUnit extends SchedulerStateObject {
   readonly begin: number;
   readonly deadline: number;
   readonly blockedAt: number;
-  readonly awake: boolean;
 }

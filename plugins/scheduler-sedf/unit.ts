@@ -13,7 +13,7 @@ export type Mode = "slice" | "penalty" | "extra" | null;
 
 export class SedfUnit {
   readonly unit: SchedulingUnit;
-  /** What was asked for. */
+  /** What was asked for; a weight above 0 overrides it. */
   setPeriod: Nanoseconds = serverParams.period.default;
   setSlice: Nanoseconds = serverParams.slice.default;
   weight: number = serverParams.weight.default;
@@ -33,6 +33,8 @@ export class SedfUnit {
   /** What is left of the turn that makes up for it. */
   turn: Nanoseconds = 0;
   awake = false;
+  /** Pass that a restored unit had above its queue's, until it wakes; null: none. */
+  pass: number | null = null;
   blockedAt: Nanoseconds = 0;
   /** It was awake when its state was saved: the next wake ends no block. */
   resumes = false;
