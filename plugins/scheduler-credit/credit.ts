@@ -2,273 +2,257 @@
  * The credit scheduler: weights, caps, boost, a queue for each pCPU and work stealing.
  *
  * Source: Xen's common/sched/credit.c; where this departs from it, README.md says so. Priorities BOOST > UNDER > OVER; within
- * one the order of arrival. A pCPU ticks every 10 ms while it is busy, credits are handed out every 30 ms while
- * somebody earns.
+ * one the order of arrival. A pCPU ticks three times a slice while it is busy, credits are handed out once a slice while somebody earns.
  * Invariants: a unit is in at most one queue, and never while it runs; a parked unit is in none; queues are in order of
  * priority except between an accounting and the next tick (they are sorted lazily, as in Xen).
  */
-import type {
-  Decision,
-  Domain,
-  Nanoseconds,
-  ParamValues,
-  Scheduler,
-  SchedulerHost,
-  SchedulerPcpu,
-  SchedulingUnit,
-  Timer,
+import {
+  type Decision,
+  type Domain,
+  type Nanoseconds,
+  type ParamValues,
+  type Scheduler,
+  type SchedulerHost,
+  type SchedulerPcpu,
+  type SchedulerState,
+  type SchedulingUnit,
+  xen,
 } from "hookvisor";
-import { account, CREDITS_PER_MS, type CreditDomain, CreditUnit, Priority } from "./accounting.ts";
-import { domainParams, poolParams } from "./params.ts";
+import { account, CREDITS_PER_MS, CreditDomain, CreditUnit, Earning, Priority } from "./accounting.ts";
+import { domainParams, poolParams, RATELIMIT_MIN_US } from "./params.ts";
+import { Placement } from "./placement.ts";
+import type { Runqueue } from "./runqueue.ts";
+import { readState, saveState } from "./state.ts";
 
+const { EINVAL, ESRCH } = xen.ERRNO;
 const MS = 1_000_000;
 const TICKS_PER_SLICE = 3;
-/** A pCPU looks at others' queues at most once in this time. */
+/** A pCPU that has work looks at others' queues when more than this has passed since it did. */
 const BALANCE_INTERVAL = 1 * MS;
-
-interface Runqueue {
-  readonly pcpu: SchedulerPcpu;
-  readonly units: CreditUnit[];
-  tick: Timer | null;
-  lastBalance: Nanoseconds;
-  /** The queue was sorted after the accounting with this number. */
-  sorted: number;
-}
+/** Units of a queue that are offered to idle pCPUs at a decision. */
+const OFFERED = 16;
+const IDLE: Decision = Object.freeze({ unit: null, slice: null });
 
 export class CreditScheduler implements Scheduler {
   readonly params = { domain: domainParams, pool: poolParams };
   readonly #host: SchedulerHost;
-  readonly #queues = new Map<number, Runqueue>();
+  readonly #places = new Placement();
   readonly #units = new Map<SchedulingUnit, CreditUnit>();
   readonly #domains = new Map<Domain, CreditDomain>();
-  /** Domains with active units. */
-  readonly #earning: CreditDomain[] = [];
-  #slice = 30 * MS;
-  #ratelimit = 1 * MS;
-  #migrationDelay = 0;
+  readonly #earning = new Earning();
+  #slice = poolParams.tslice_ms.default * MS;
+  #ratelimit = poolParams.ratelimit_us.default * 1000;
+  #migrationDelay = poolParams.migration_delay_us.default * 1000;
+  #powerSavings: boolean = poolParams.smt_power_savings.default;
   #balance = 0;
   #accountings = 0;
-  #accountTimer: Timer | null = null;
+  #accounting = false;
+  readonly #actions = { park: (one: CreditUnit) => this.#park(one), unpark: (one: CreditUnit) => this.#unpark(one) };
 
   constructor(host: SchedulerHost) {
     this.#host = host;
-    for (const pcpu of host.pcpus) this.pcpuAdded(pcpu);
+    for (const pcpu of host.pcpus) this.#places.add(pcpu);
   }
 
-  get #sliceCredits(): number {
-    return (this.#slice / MS) * CREDITS_PER_MS;
-  }
+  // ---- pCPUs -----------------------------------------------------------------------------------
 
   pcpuAdded(pcpu: SchedulerPcpu): void {
-    this.#queues.set(pcpu.id, { pcpu, units: [], tick: null, lastBalance: 0, sorted: 0 });
+    if (this.#places.of(pcpu.id) !== undefined) return;
+    this.#places.add(pcpu);
+    this.#rehome(this.#places.limbo);
   }
 
   pcpuRemoved(pcpu: SchedulerPcpu): void {
-    this.#queues.get(pcpu.id)?.tick?.cancel();
-    this.#queues.delete(pcpu.id);
+    const queue = this.#places.of(pcpu.id);
+    if (queue === undefined) return;
+    this.#places.remove(queue);
+    this.#rehome(queue);
   }
+
+  /** What waits in a queue whose pCPU is gone waits elsewhere. Who sleeps finds a new home when it wakes. */
+  #rehome(queue: Runqueue): void {
+    const waiting = [...queue];
+    for (const one of waiting) queue.remove(one);
+    for (const one of waiting) {
+      this.#enqueue(one);
+      this.#tickleFor(one);
+    }
+  }
+
+  // ---- units -----------------------------------------------------------------------------------
 
   insertUnit(unit: SchedulingUnit): void {
     let domain = this.#domains.get(unit.domain);
     if (domain === undefined) {
-      domain = { domain: unit.domain, weight: domainParams.weight.default, cap: domainParams.cap.default, active: [] };
+      domain = new CreditDomain(unit.domain, domainParams.weight.default, domainParams.cap.default);
       this.#domains.set(unit.domain, domain);
     }
-    const one = new CreditUnit(unit, domain);
-    one.home = this.#pick(one).pcpu.id;
+    const one = new CreditUnit(unit, domain, this.#places.limbo);
+    domain.units.add(one);
     this.#units.set(unit, one);
+    this.#settle(one);
   }
 
   removeUnit(unit: SchedulingUnit): void {
     const one = this.#of(unit);
-    this.#dequeue(one);
-    this.#stopEarning(one);
+    one.queue?.remove(one);
+    this.#earning.stop(one);
     this.#units.delete(unit);
-    if (![...this.#units.values()].some((other) => other.domain === one.domain)) this.#domains.delete(unit.domain);
+    const { domain } = one;
+    domain.units.delete(one);
+    if (domain.units.size === 0) this.#domains.delete(domain.domain);
   }
 
-  wake(unit: SchedulingUnit): void {
+  affinityChanged(unit: SchedulingUnit, now: Nanoseconds): void {
     const one = this.#of(unit);
-    if (unit.runningOn !== null || one.queued || one.parked) return;
-    if (one.priority === Priority.under) one.priority = Priority.boost;
-    if (!this.#queues.has(one.home) || !unit.hardAffinity.has(one.home)) one.home = this.#pick(one).pcpu.id;
+    one.movedAt = now;
+    one.migrateTo = null;
+    this.#settle(one);
+  }
+
+  /** Finds a unit a home by its affinity. */
+  #settle(one: CreditUnit): void {
+    const { softAffinity, hardAffinity } = one.unit;
+    one.hasSoft = softAffinity.size < hardAffinity.size;
+    one.home = this.#places.place(one, this.#powerSavings);
+  }
+
+  wake(unit: SchedulingUnit, now: Nanoseconds): void {
+    const one = this.#of(unit);
+    if (unit.runningOn !== null || one.queue !== null || one.parked) return;
+    if (one.priority === Priority.under && one.movedAt !== now) one.priority = Priority.boost;
     this.#enqueue(one);
     this.#tickleFor(one);
   }
 
   sleep(unit: SchedulingUnit): void {
-    this.#dequeue(this.#of(unit));
+    const one = this.#of(unit);
+    one.yielded = false;
+    one.queue?.remove(one);
   }
 
   yielded(unit: SchedulingUnit): void {
-    this.#of(unit).yielding = true;
+    this.#of(unit).yielded = true;
   }
 
-  doSchedule(pcpu: SchedulerPcpu, now: Nanoseconds): Decision {
-    const queue = this.#queues.get(pcpu.id)!;
-    const current = pcpu.currentUnit === null ? null : this.#of(pcpu.currentUnit);
-    if (current !== null) {
-      current.burn();
-      const ran = now - current.startedAt;
-      const keeps = current.unit.runnable && !current.parked && !current.yielding && ran < this.#ratelimit;
-      if (keeps) return { unit: current.unit, slice: this.#ratelimit - ran };
-      if (current.unit.runnable && !current.parked) {
-        if (current.unit.hardAffinity.has(pcpu.id)) current.home = pcpu.id;
-        this.#enqueue(current);
+  contextSaved(unit: SchedulingUnit, now: Nanoseconds): void {
+    const one = this.#of(unit);
+    one.leftAt = now;
+    if (one.moving) {
+      one.moving = false;
+      one.home = one.migrateTo ?? one.home;
+      if (unit.runnable && !one.parked) {
+        this.#enqueue(one);
+        this.#tickleFor(one);
       }
-      current.yielding = false;
     }
-    let next = queue.units.find((one) => one === current || one.unit.runningOn === null) ?? null;
-    if (next === null || next.priority <= Priority.over) next = this.#steal(queue, next, now) ?? next;
-    if (next === null) {
-      queue.tick?.cancel();
-      queue.tick = null;
-      return { unit: null, slice: null };
-    }
-    this.#dequeue(next);
-    if (current?.queued) this.#offer(current);
-    next.home = pcpu.id;
-    if (next !== current) next.startedAt = now;
-    this.#startTick(queue, now);
-    return { unit: next.unit, slice: this.#slice };
+    one.migrateTo = null;
+    this.#places.switching = null;
   }
 
-  adjust(target: Domain | SchedulingUnit | null, values: ParamValues): number {
-    if (target === null) return this.#adjustPool(values);
-    const domain = this.#domains.get(target as Domain);
-    if (domain === undefined) return -3; // ESRCH
-    if (values["weight"] !== undefined) domain.weight = values["weight"] as number;
-    if (values["cap"] !== undefined) {
-      domain.cap = values["cap"] as number;
-      if (domain.cap === 0)
-        for (const one of this.#units.values()) if (one.domain === domain && one.parked) this.#unpark(one);
-    }
-    return 0;
-  }
-
-  #adjustPool(values: ParamValues): number {
-    const slice = values["tslice_ms"] === undefined ? this.#slice : (values["tslice_ms"] as number) * MS;
-    const limit = values["ratelimit_us"] === undefined ? this.#ratelimit : (values["ratelimit_us"] as number) * 1000;
-    if (limit > slice || (limit !== 0 && limit < 100_000)) return -22; // EINVAL
-    this.#slice = slice;
-    this.#ratelimit = limit;
-    if (values["migration_delay_us"] !== undefined)
-      this.#migrationDelay = (values["migration_delay_us"] as number) * 1000;
-    return 0;
-  }
-
-  read(target: Domain | SchedulingUnit | null): ParamValues {
-    if (target === null)
-      return {
-        tslice_ms: this.#slice / MS,
-        ratelimit_us: this.#ratelimit / 1000,
-        migration_delay_us: this.#migrationDelay / 1000,
-      };
-    const domain = this.#domains.get(target as Domain);
-    return domain === undefined ? {} : { weight: domain.weight, cap: domain.cap };
-  }
-
-  dump(): string {
-    const show = (one: CreditUnit): string =>
-      `${one.unit} priority ${one.priority} credit ${one.credit}${one.parked ? " parked" : ""}`;
-    const queues = [...this.#queues.values()].map(
-      (q) => `pcpu ${q.pcpu.id}: ${q.units.map(show).join("; ") || "empty"}`,
-    );
-    return [`balance ${this.#balance}, accountings ${this.#accountings}`, ...queues].join("\n");
+  entitled(unit: SchedulingUnit): boolean {
+    const one = this.#of(unit);
+    return !one.wasParked && one.priority > Priority.over;
   }
 
   #of(unit: SchedulingUnit): CreditUnit {
     return this.#units.get(unit)!;
   }
 
-  // ---- queues ----------------------------------------------------------------------------------
+  // ---- decisions -------------------------------------------------------------------------------
 
-  /** Behind everything of its priority or higher; a unit that yields also lets one lower pass. */
+  doSchedule(pcpu: SchedulerPcpu, now: Nanoseconds): Decision {
+    const places = this.#places;
+    const queue = places.of(pcpu.id)!;
+    places.switching = null;
+    const unit = pcpu.currentUnit;
+    const current = unit === null ? null : this.#of(unit);
+    if (current !== null) {
+      const ran = current.burn() - current.ranBefore;
+      if (current.unit.runnable && !current.parked) {
+        const allowed = current.unit.hardAffinity.has(pcpu.id);
+        const target = allowed && current.migrateTo === null ? queue : places.pick(current, this.#powerSavings);
+        if (target === queue) {
+          current.migrateTo = null;
+          if (!current.yielded && ran < this.#ratelimit) return { unit, slice: this.#ratelimit - ran };
+          queue.add(current);
+        } else {
+          current.migrateTo = target;
+          current.moving = true;
+        }
+      }
+    }
+    const next = this.#choose(queue, now);
+    if (next !== current && current !== null) places.switching = queue;
+    if (next === null) {
+      queue.tick?.cancel();
+      queue.tick = null;
+      places.setIdle(queue, true);
+      return IDLE;
+    }
+    next.queue!.remove(next);
+    next.home = queue;
+    next.yielded = false;
+    next.wasParked = false;
+    if (next !== current) next.ranBefore = next.unit.runTime;
+    places.setIdle(queue, false);
+    this.#startTick(queue, now);
+    if (places.idleCount > 0 && queue.size > 0) this.#offer(queue);
+    return { unit: next.unit, slice: this.#slice };
+  }
+
+  /** The first of the queue, or of another's when that is more urgent. */
+  #choose(queue: Runqueue, now: Nanoseconds): CreditUnit | null {
+    const local = queue.first();
+    if (local !== null && (local.priority > Priority.over || now - queue.lastBalance <= BALANCE_INTERVAL)) return local;
+    queue.lastBalance = now;
+    const floor = local === null ? Priority.idle : local.priority;
+    return this.#places.steal(queue, floor, now, this.#migrationDelay) ?? local;
+  }
+
+  /** While a pCPU idles that may run what waits here, it is tickled. */
+  #offer(queue: Runqueue): void {
+    let offered = 0;
+    for (let one = queue.first(); one !== null && offered < OFFERED; one = queue.after(one), offered++) {
+      const idle = this.#places.idleFor(one);
+      if (idle === null) continue;
+      this.#tickle(idle);
+      return;
+    }
+  }
+
   #enqueue(one: CreditUnit): void {
-    const { units } = this.#queues.get(one.home) ?? this.#pick(one);
-    let at = units.findIndex((other) => other.priority < one.priority);
-    if (at < 0) at = units.length;
-    else if (one.yielding) at++;
-    units.splice(at, 0, one);
-    one.queued = true;
+    if (!one.home.present || !one.unit.hardAffinity.has(one.home.pcpu.id)) this.#settle(one);
+    one.home.add(one);
   }
 
-  #dequeue(one: CreditUnit): void {
-    if (!one.queued) return;
-    one.queued = false;
-    for (const { units } of this.#queues.values()) {
-      const at = units.indexOf(one);
-      if (at >= 0) units.splice(at, 1);
-    }
-  }
-
-  /** Where a unit should wait: an idle pCPU of its soft, then of its hard affinity, else the shortest queue; the present one on a tie. */
-  #pick(one: CreditUnit): Runqueue {
-    const load = (q: Runqueue): number =>
-      q.units.length + (q.pcpu.currentUnit !== null && q.pcpu.currentUnit !== one.unit ? 1 : 0);
-    for (const affinity of [one.unit.softAffinity, one.unit.hardAffinity]) {
-      const candidates = [...this.#queues.values()].filter(
-        (q) => affinity.has(q.pcpu.id) && one.unit.hardAffinity.has(q.pcpu.id),
-      );
-      if (candidates.length === 0) continue;
-      return candidates.reduce((best, q) =>
-        load(q) < load(best) || (load(q) === load(best) && q.pcpu.id === one.home && best.pcpu.id !== one.home)
-          ? q
-          : best,
-      );
-    }
-    return this.#queues.values().next().value!;
+  #tickle(queue: Runqueue): void {
+    this.#places.setIdle(queue, false);
+    this.#host.tickle(queue.pcpu);
   }
 
   /** Wakes the pCPU that should look at a unit just queued. */
   #tickleFor(one: CreditUnit): void {
-    const { pcpu } = this.#queues.get(one.home)!;
-    const current = pcpu.currentUnit === null ? null : this.#units.get(pcpu.currentUnit);
-    if (pcpu.currentUnit === null) {
-      this.#host.tickle(pcpu);
+    const { home } = one;
+    if (!home.present) return;
+    const running = home.pcpu.currentUnit;
+    if (running === null) {
+      if (home !== this.#places.switching) this.#tickle(home);
       return;
     }
-    const idle = [one.unit.softAffinity, one.unit.hardAffinity]
-      .map((affinity) =>
-        this.#host.pcpus.find((p) => p.currentUnit === null && affinity.has(p.id) && one.unit.hardAffinity.has(p.id)),
-      )
-      .find((p) => p !== undefined);
-    if (idle !== undefined) this.#host.tickle(idle);
-    else if (current === null || current === undefined || one.priority > current.priority) this.#host.tickle(pcpu);
-  }
-
-  /** A unit has been preempted: an idle pCPU may take it (Xen migrates it in its runq_tickle). */
-  #offer(one: CreditUnit): void {
-    const idle = this.#host.pcpus.find((p) => p.currentUnit === null && one.unit.hardAffinity.has(p.id));
-    if (idle !== undefined) this.#host.tickle(idle);
-  }
-
-  /** The best unit of other queues that is more urgent than `local`; own node first, then the others. */
-  #steal(queue: Runqueue, local: CreditUnit | null, now: Nanoseconds): CreditUnit | null {
-    if (local !== null && now - queue.lastBalance < BALANCE_INTERVAL) return null;
-    queue.lastBalance = now;
-    const { pcpu } = queue;
-    const others = [...this.#queues.values()]
-      .filter((q) => q !== queue && q.units.length > 0)
-      .sort((a, b) => Number(a.pcpu.node !== pcpu.node) - Number(b.pcpu.node !== pcpu.node) || distance(a, b, pcpu.id));
-    const floor = local?.priority ?? Priority.idle;
-    for (const soft of [true, false])
-      for (const other of others)
-        for (const one of other.units) {
-          if (one.priority <= floor) break;
-          const { unit } = one;
-          if (unit.runningOn !== null || one.yielding || !unit.hardAffinity.has(pcpu.id)) continue;
-          if (soft && !unit.softAffinity.has(pcpu.id)) continue;
-          if (this.#migrationDelay > 0 && now - one.startedAt < this.#migrationDelay) continue;
-          return one;
-        }
-    return null;
+    const idle = this.#places.idleFor(one);
+    if (idle !== null) this.#tickle(idle);
+    else if (one.priority > this.#of(running).priority) this.#tickle(home);
   }
 
   // ---- ticks and accounting --------------------------------------------------------------------
 
+  get #sliceCredits(): number {
+    return (this.#slice / MS) * CREDITS_PER_MS;
+  }
+
   get #tickPeriod(): Nanoseconds {
-    return Math.floor(this.#slice / TICKS_PER_SLICE);
+    return this.#slice < TICKS_PER_SLICE * MS ? this.#slice : Math.floor(this.#slice / TICKS_PER_SLICE);
   }
 
   #startTick(queue: Runqueue, now: Nanoseconds): void {
@@ -285,79 +269,146 @@ export class CreditScheduler implements Scheduler {
       if (current.priority === Priority.boost) current.priority = Priority.under;
       current.burn();
       if (!current.active) this.#startEarning(current, now);
+      else if (this.#places.idleCount > 0) this.#improve(current, queue);
       this.#startTick(queue, now);
     }
-    if (queue.sorted !== this.#accountings) {
-      queue.sorted = this.#accountings;
-      queue.units.sort((a, b) => Number(b.priority > Priority.over) - Number(a.priority > Priority.over));
-      const first = queue.units[0];
-      if (first !== undefined && first.unit.runningOn === null) this.#preemptIfBetter(queue, first);
-    }
+    if (queue.sorted === this.#accountings) return;
+    queue.sorted = this.#accountings;
+    queue.sort();
   }
 
-  #preemptIfBetter(queue: Runqueue, first: CreditUnit): void {
-    const current = queue.pcpu.currentUnit === null ? null : this.#of(queue.pcpu.currentUnit);
-    if (current !== null && first.priority > current.priority) this.#host.tickle(queue.pcpu);
+  /** A unit that has been running for a while moves where it has more of a core, or a socket, for itself. */
+  #improve(current: CreditUnit, queue: Runqueue): void {
+    if (current.parked || current.home !== queue) return;
+    const better = this.#places.pick(current, this.#powerSavings);
+    if (better === queue) return;
+    current.migrateTo = better;
+    this.#tickle(queue);
   }
 
   #startEarning(one: CreditUnit, now: Nanoseconds): void {
-    one.active = true;
-    const { domain } = one;
-    if (domain.active.length === 0) this.#earning.unshift(domain);
-    domain.active.push(one);
-    if (this.#accountTimer === null) this.#armAccounting(now);
-  }
-
-  #stopEarning(one: CreditUnit): void {
-    if (!one.active) return;
-    one.active = false;
-    const { active } = one.domain;
-    active.splice(active.indexOf(one), 1);
-    if (active.length === 0) this.#earning.splice(this.#earning.indexOf(one.domain), 1);
+    this.#earning.start(one);
+    if (!this.#accounting) this.#armAccounting(now);
   }
 
   #armAccounting(now: Nanoseconds): void {
+    this.#accounting = true;
     const at = (Math.floor(now / this.#slice) + 1) * this.#slice;
-    this.#accountTimer = this.#host.timer(at, (time) => this.#account(time));
+    this.#host.timer(at, (time) => this.#account(time));
   }
 
   #account(now: Nanoseconds): void {
-    this.#accountTimer = null;
-    if (this.#earning.length === 0) {
+    this.#accounting = false;
+    if (this.#earning.weight === 0) {
       this.#balance = 0;
       return;
     }
-    for (const pcpu of this.#host.pcpus) if (pcpu.currentUnit !== null) this.#of(pcpu.currentUnit).burn();
-    const { park, unpark, full, balance } = account(
-      this.#earning,
-      this.#host.pcpus.length,
-      this.#sliceCredits,
-      this.#balance,
-    );
-    this.#balance = balance;
+    const { queues } = this.#places;
+    for (const { pcpu } of queues) if (pcpu.currentUnit !== null) this.#of(pcpu.currentUnit).burn();
     this.#accountings++;
-    for (const one of park) this.#park(one);
-    for (const one of unpark) this.#unpark(one);
-    for (const one of full) this.#stopEarning(one);
+    this.#balance = account(this.#earning, queues.length, this.#sliceCredits, this.#balance, this.#actions);
     this.#armAccounting(now);
   }
 
   #park(one: CreditUnit): void {
     one.parked = true;
-    this.#dequeue(one);
+    one.wasParked = true;
+    one.queue?.remove(one);
     if (one.unit.runningOn !== null) this.#host.tickle(one.unit.runningOn);
   }
 
   #unpark(one: CreditUnit): void {
     one.parked = false;
-    if (!one.unit.runnable || one.unit.runningOn !== null || one.queued) return;
+    if (!one.unit.runnable || one.unit.runningOn !== null || one.queue !== null) return;
     this.#enqueue(one);
     this.#tickleFor(one);
   }
-}
 
-/** Order of stealing: rising pCPU ids, beginning behind one's own. */
-function distance(a: Runqueue, b: Runqueue, from: number): number {
-  const of = (q: Runqueue): number => (q.pcpu.id > from ? q.pcpu.id - from : q.pcpu.id + 0x10000);
-  return of(a) - of(b);
+  // ---- parameters and state --------------------------------------------------------------------
+
+  adjust(target: Domain | SchedulingUnit | null, values: ParamValues): number {
+    if (target === null) return this.#adjustPool(values);
+    const domain = this.#domains.get(target as Domain);
+    if (domain === undefined) return -ESRCH;
+    const { weight, cap } = values;
+    if (typeof weight === "number") this.#earning.reweigh(domain, weight);
+    if (typeof cap === "number") {
+      domain.cap = cap;
+      if (cap === 0) for (const one of domain.units) if (one.parked) this.#unpark(one);
+    }
+    return 0;
+  }
+
+  #adjustPool(values: ParamValues): number {
+    const { tslice_ms, ratelimit_us, migration_delay_us, smt_power_savings } = values;
+    const slice = typeof tslice_ms === "number" ? tslice_ms * MS : this.#slice;
+    const limit = typeof ratelimit_us === "number" ? ratelimit_us * 1000 : this.#ratelimit;
+    if (limit > slice || (limit !== 0 && limit < RATELIMIT_MIN_US * 1000)) return -EINVAL;
+    this.#slice = slice;
+    this.#ratelimit = limit;
+    if (typeof migration_delay_us === "number") this.#migrationDelay = migration_delay_us * 1000;
+    if (typeof smt_power_savings === "boolean") this.#powerSavings = smt_power_savings;
+    return 0;
+  }
+
+  read(target: Domain | SchedulingUnit | null): ParamValues {
+    if (target === null)
+      return {
+        tslice_ms: this.#slice / MS,
+        ratelimit_us: this.#ratelimit / 1000,
+        migration_delay_us: this.#migrationDelay / 1000,
+        smt_power_savings: this.#powerSavings,
+      };
+    const domain = this.#domains.get(target as Domain);
+    return domain === undefined ? {} : { weight: domain.weight, cap: domain.cap };
+  }
+
+  save(): SchedulerState {
+    return saveState(this.read(null), this.#balance, this.#earning, this.#domains.values());
+  }
+
+  restore(state: SchedulerState, unit: (id: number) => SchedulingUnit | undefined, now: Nanoseconds): void {
+    const { pool, balance, domains } = readState(state);
+    this.#adjustPool(pool);
+    this.#balance = balance;
+    // Domains and units come to the front as they begin to earn.
+    for (const saved of [...domains].reverse())
+      for (const was of saved.units) {
+        const found = unit(was.id);
+        const one = found === undefined ? undefined : this.#units.get(found);
+        if (one === undefined) continue;
+        this.adjust(one.unit.domain, { weight: saved.weight, cap: saved.cap });
+        one.credit = was.credit;
+        one.residual = was.residual;
+        one.priority = was.priority;
+        one.parked = was.parked;
+        one.wasParked = was.parked;
+        // Units that are woken only because they were put to sleep for this get no boost.
+        one.movedAt = now;
+        const home = this.#places.of(was.home);
+        if (home !== undefined && one.unit.hardAffinity.has(was.home)) one.home = home;
+        if (was.active) this.#startEarning(one, now);
+      }
+  }
+
+  dump(): string {
+    const show = (one: CreditUnit): string => {
+      const what = one.priority === Priority.boost ? "BOOST" : one.priority === Priority.under ? "UNDER" : "OVER";
+      return `${one.unit} ${what} credit ${one.credit}${one.active ? "" : " inactive"}${one.parked ? " parked" : ""}`;
+    };
+    const lines = [
+      `slice ${this.#slice} ns, rate limit ${this.#ratelimit} ns, balance ${this.#balance}, accountings ${this.#accountings}`,
+    ];
+    for (const queue of this.#places.queues) {
+      const { currentUnit } = queue.pcpu;
+      const runs = currentUnit === null ? (queue.idle ? "idle" : "idle, tickled") : show(this.#of(currentUnit));
+      lines.push(`pCPU ${queue.pcpu.id}: ${runs}; waiting: ${[...queue].map(show).join("; ") || "nobody"}`);
+    }
+    for (const { domain, weight, cap, units } of this.#domains.values()) {
+      lines.push(`${domain}: weight ${weight}${cap === 0 ? "" : `, cap ${cap}`}`);
+      for (const one of units)
+        if (one.queue === null && one.unit.runningOn === null) lines.push(`  ${show(one)}, home ${one.home.pcpu.id}`);
+    }
+    return lines.join("\n");
+  }
 }

@@ -250,7 +250,7 @@ describe("parameters", () => {
     [{ migration_delay_us: 100_001 }, "refused"],
   ])("of the pool: %j is %s", (values, verdict) => {
     const load = credit();
-    const defaults = { tslice_ms: 30, ratelimit_us: 1000, migration_delay_us: 0 };
+    const defaults = { tslice_ms: 30, ratelimit_us: 1000, migration_delay_us: 0, smt_power_savings: false };
     expect(load.pool.read(null)).toEqual(defaults);
     if (verdict === "refused") expect(() => load.scheduling.adjust(load.pool, null, values)).toThrow(ConfigError);
     else expect(load.scheduling.adjust(load.pool, null, values)).toBe(verdict === "ok" ? 0 : -22);
@@ -258,7 +258,7 @@ describe("parameters", () => {
   });
 
   test.each([
-    [1, 0.08], // ten credits a slice: they are rounded up for each unit
+    [1, 0.12], // ten credits a slice: they are rounded up for each unit, and the slice is no longer than the rate limit
     [7, 0.03],
     [10, 0.03],
     [100, 0.03],
