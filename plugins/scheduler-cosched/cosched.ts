@@ -3,7 +3,8 @@
  *
  * Sources: J. K. Ousterhout, "Scheduling Techniques for Concurrent Systems" (ICDCS 1982), for co-scheduling; VMware, "The CPU Scheduler in VMware
  * vSphere" (technical white paper), for its relaxed form with skew, co-stop and co-start of single vCPUs. README.md says what is ours.
- * Below it lies a round robin with weights. Invariants: the slowest awake member of a gang is never stopped, so that a gang always goes on; a
+ * Below it lies a proportional share in virtual time: who has the least runs next, for a turn. Invariants: the virtual time of who is queued is
+ * at most MOST_BEHIND turns behind #time and that of who just ran is at most a turn ahead, so that nobody waits for ever; the slowest awake member of a gang is never stopped, so that a gang always goes on; a
  * member's slice ends at the latest when it reaches the limit against each sibling that does not run, or frees a stopped one; a pCPU that is
  * neither busy nor about to choose is in #idle.
  */
@@ -19,20 +20,28 @@ import {
   type SchedulingUnit,
   xen,
 } from "hookvisor";
-import { Gang, Lane, Member, State } from "./member.ts";
+import { Gang, Lane, Member, NORMAL_WEIGHT, State } from "./member.ts";
 import { domainParams, poolParams } from "./params.ts";
 
 const IDLE: Decision = Object.freeze({ unit: null, slice: null });
-const NORMAL_WEIGHT = domainParams.weight.default;
-/** A round of all turns that is longer than this makes nobody entitled: it may be longer than what a watchdog of the core waits for. */
-const LONG_ROUND: Nanoseconds = 10_000_000_000;
+/** How many turns a unit's virtual time may be behind: more than that of what it missed is forgotten. */
+const MOST_BEHIND = 2;
+/** A round of all turns that is longer than this makes nobody entitled: some rounds may be longer than what a watchdog of the core waits for. */
+const LONG_ROUND: Nanoseconds = 5_000_000_000;
 
 interface Saved extends SchedulerStateObject {
   readonly slice: number;
   readonly costop: number;
   readonly costart: number;
-  /** Of each unit: id, the weight of its domain, progress, how long it has been asleep (null: it has never been awake, or it is). */
-  readonly units: readonly (readonly [id: number, weight: number, progress: number, asleep: number | null])[];
+  readonly time: number;
+  /** Of each unit: id, weight of its domain, virtual time, progress, how long it has been asleep (null: it has never been awake, or it is). */
+  readonly units: readonly (readonly [
+    id: number,
+    weight: number,
+    time: number,
+    progress: number,
+    asleep: number | null,
+  ])[];
   /** Units in the order in which they go on: those that run, that wait, that are stopped. */
   readonly order: readonly number[];
 }
@@ -49,6 +58,8 @@ export class CoScheduler implements Scheduler {
   #costop: Nanoseconds = poolParams.costop_skew_ns.default;
   #costart: Nanoseconds = poolParams.costart_skew_ns.default;
   #order = 0;
+  /** The pool's virtual time: the latest at which a turn began. */
+  #time = 0;
   /** Sum of the weights of all units. */
   #weights = 0;
 
@@ -97,6 +108,7 @@ export class CoScheduler implements Scheduler {
       }
     }
     one.asleepSince = null;
+    if (!one.kept) one.time = Math.max(one.time, this.#time);
     const waits = this.#park(one);
     this.#rebound(gang);
     if (waits) this.#offer(one);
@@ -174,6 +186,7 @@ export class CoScheduler implements Scheduler {
       next.state = State.running;
       next.gang.running.add(next);
       next.turn = (this.#slice * next.gang.weight) / NORMAL_WEIGHT;
+      this.#time = Math.max(this.#time, next.time);
     }
     if (leaves !== null && leaves !== next) {
       if (leaves.state === State.waiting) this.#offer(leaves);
@@ -184,7 +197,7 @@ export class CoScheduler implements Scheduler {
     return IDLE;
   }
 
-  /** The first in the order of turns that may run there and is not too far ahead; who is, stops. */
+  /** The one with the least virtual time that may run there and is not too far ahead; who is, stops. */
   #take(pcpu: SchedulerPcpu): Member | null {
     const lanes = this.#lanesOf.get(pcpu.id);
     if (lanes === undefined) return null;
@@ -192,7 +205,7 @@ export class CoScheduler implements Scheduler {
       let first: Member | null = null;
       for (let i = 0; i < lanes.length; i++) {
         const one = lanes[i]!.first;
-        if (one !== null && (first === null || one.order < first.order)) first = one;
+        if (one !== null && (first === null || lanes[i]!.before(one, first))) first = one;
       }
       if (first === null) return null;
       const { gang } = first;
@@ -249,7 +262,8 @@ export class CoScheduler implements Scheduler {
     one.state = State.waiting;
     if (one.kept) one.kept = false;
     else one.order = ++this.#order;
-    one.lane.insert(one);
+    one.time = Math.max(one.time, this.#time - MOST_BEHIND * this.#slice);
+    one.lane.add(one);
     one.gang.waiting.add(one);
   }
 
@@ -298,12 +312,12 @@ export class CoScheduler implements Scheduler {
         else lanes.push(lane);
       }
     }
-    lane.members++;
+    lane.size++;
     return lane;
   }
 
   #leaveLane(lane: Lane): void {
-    if (--lane.members > 0) return;
+    if (--lane.size > 0) return;
     this.#lanes.delete(lane.key);
     for (const id of lane.pcpus) {
       const lanes = this.#lanesOf.get(id);
@@ -364,26 +378,28 @@ export class CoScheduler implements Scheduler {
     const awake = (one: Member): boolean => one.state !== State.asleep || (one.kept && one.asleepSince === now);
     for (const one of this.#units.values()) {
       const asleep = one.asleepSince === null || awake(one) ? null : now - one.asleepSince;
-      units.push([one.unit.id, one.gang.weight, one.progressNow, asleep]);
+      units.push([one.unit.id, one.gang.weight, one.timeNow, one.progressNow, asleep]);
     }
     const rank = (one: Member): number => (one.state === State.running ? 0 : one.state === State.stopped ? 2 : 1);
     const order = [...this.#units.values()]
       .filter(awake)
       .sort((a, b) => rank(a) - rank(b) || a.order - b.order)
       .map((one) => one.unit.id);
-    return { slice: this.#slice, costop: this.#costop, costart: this.#costart, units, order };
+    return { slice: this.#slice, costop: this.#costop, costart: this.#costart, time: this.#time, units, order };
   }
 
   restore(state: Saved, unit: (id: number) => SchedulingUnit | undefined, now: Nanoseconds): void {
     this.#slice = state.slice;
     this.#costop = state.costop;
     this.#costart = state.costart;
+    this.#time = state.time;
     const awake = new Set(state.order);
-    for (const [id, weight, progress, asleep] of state.units) {
+    for (const [id, weight, time, progress, asleep] of state.units) {
       const found = unit(id);
       if (found === undefined) continue;
       const one = this.#of(found);
       this.#setWeight(one.gang, weight);
+      one.time = time;
       one.progress = progress;
       one.charged = found.runTime;
       one.asleepSince = asleep !== null ? now - asleep : awake.has(id) ? now : null;

@@ -1,11 +1,14 @@
 /**
- * What relaxed co-scheduling knows of a unit (Member) and of a domain (Gang), and the two orders that it keeps: first in, first out for turns
- * (Lane), least progress first within a domain (ByProgress).
+ * What relaxed co-scheduling knows of a unit (Member) and of a domain (Gang), and the two orders that it keeps: least virtual time
+ * first for turns (Lane), least progress first within a domain (ByProgress).
  *
  * Invariants: a member that waits is in its lane and in its gang's `waiting`; one that is stopped is in `stopped` only; one that runs is in
- * `running` only; progress of a member that does not run changes only while it is in none of them.
+ * `running` only; progress and virtual time of a member change only while it waits nowhere.
  */
 import type { Nanoseconds, SchedulingUnit } from "hookvisor";
+
+/** The weight at which virtual time goes as fast as time. */
+export const NORMAL_WEIGHT = 256;
 
 export const State = Object.freeze({ asleep: 0, waiting: 1, stopped: 2, running: 3 });
 export type State = (typeof State)[keyof typeof State];
@@ -19,6 +22,8 @@ export class Member {
   /** Time that it ran or was blocked, as far as it counts, up to the run time `charged`. */
   progress: Nanoseconds = 0;
   charged: Nanoseconds;
+  /** Its virtual time: what it ran, over its weight, never far behind others'. */
+  time = 0;
   /** What is left of its turn. */
   turn: Nanoseconds = 0;
   /** The progress at which its present slice ends. */
@@ -27,14 +32,12 @@ export class Member {
   asleepSince: Nanoseconds | null = null;
   /** It has given way since it was last chosen. */
   yields = false;
-  /** Its place among all that wait; `kept`: from a saved state, still to be used. */
+  /** Among those with the same time or progress: rises with each queueing. `kept`: from a saved state, still to be used. */
   order = 0;
   kept = false;
-  /** Its neighbours in the lane. */
-  ahead: Member | null = null;
-  behind: Member | null = null;
-  /** Its place in ByProgress, or -1. */
-  position = -1;
+  /** Its places in a Lane and in a ByProgress, or -1. */
+  inLane = -1;
+  inGang = -1;
 
   constructor(unit: SchedulingUnit, gang: Gang, lane: Lane) {
     this.unit = unit;
@@ -48,6 +51,11 @@ export class Member {
     return this.state === State.running ? this.progress + this.unit.runTime - this.charged : this.progress;
   }
 
+  /** Virtual time up to the present moment. */
+  get timeNow(): number {
+    return this.time + ((this.progressNow - this.progress) * NORMAL_WEIGHT) / this.gang.weight;
+  }
+
   /** Counts what it ran since the last time. */
   charge(): void {
     const { runTime } = this.unit;
@@ -55,6 +63,7 @@ export class Member {
     this.charged = runTime;
     this.progress += ran;
     this.turn -= ran;
+    this.time += (ran * NORMAL_WEIGHT) / this.gang.weight;
   }
 }
 
@@ -78,53 +87,12 @@ export class Gang {
   }
 }
 
-/** Those that wait and have the same hard affinity, first in, first out. */
-export class Lane {
-  readonly key: string;
-  readonly pcpus: readonly number[];
-  /** Units with this affinity, whether they wait or not. */
-  members = 0;
-  first: Member | null = null;
-  #last: Member | null = null;
-
-  constructor(key: string, pcpus: readonly number[]) {
-    this.key = key;
-    this.pcpus = pcpus;
-  }
-
-  /** Puts a member where its `order` says; the highest costs nothing to place. */
-  insert(one: Member): void {
-    let ahead = this.#last;
-    while (ahead !== null && ahead.order > one.order) ahead = ahead.ahead;
-    const behind = ahead === null ? this.first : ahead.behind;
-    one.ahead = ahead;
-    one.behind = behind;
-    if (ahead === null) this.first = one;
-    else ahead.behind = one;
-    if (behind === null) this.#last = one;
-    else behind.ahead = one;
-  }
-
-  remove(one: Member): void {
-    if (one.ahead === null) this.first = one.behind;
-    else one.ahead.behind = one.behind;
-    if (one.behind === null) this.#last = one.ahead;
-    else one.behind.ahead = one.ahead;
-    one.ahead = one.behind = null;
-  }
-}
-
-/** Members by progress, then by the order in which they came: a binary heap that knows where each is. */
-export class ByProgress {
+/** Members in an order: a binary heap that knows where each is. */
+abstract class Heap {
   readonly #heap: Member[] = [];
 
   get first(): Member | null {
     return this.#heap[0] ?? null;
-  }
-
-  /** Progress of the first; Infinity: there is none. */
-  get least(): Nanoseconds {
-    return this.#heap[0]?.progress ?? Infinity;
   }
 
   /** All of them, in no order. */
@@ -132,18 +100,22 @@ export class ByProgress {
     return this.#heap;
   }
 
+  abstract before(a: Member, b: Member): boolean;
+  abstract placeOf(one: Member): number;
+  abstract put(one: Member, place: number): void;
+
   add(one: Member): void {
     this.#heap.push(one);
     this.#up(one, this.#heap.length - 1);
   }
 
   remove(one: Member): void {
-    const { position } = one;
-    one.position = -1;
+    const place = this.placeOf(one);
+    this.put(one, -1);
     const last = this.#heap.pop()!;
     if (last === one) return;
-    this.#up(last, position);
-    this.#down(last, last.position);
+    this.#up(last, place);
+    this.#down(last, this.placeOf(last));
   }
 
   #up(one: Member, from: number): void {
@@ -152,13 +124,13 @@ export class ByProgress {
     while (at > 0) {
       const parent = (at - 1) >> 1;
       const above = heap[parent]!;
-      if (!before(one, above)) break;
+      if (!this.before(one, above)) break;
       heap[at] = above;
-      above.position = at;
+      this.put(above, at);
       at = parent;
     }
     heap[at] = one;
-    one.position = at;
+    this.put(one, at);
   }
 
   #down(one: Member, from: number): void {
@@ -167,18 +139,56 @@ export class ByProgress {
     for (;;) {
       let child = 2 * at + 1;
       if (child >= heap.length) break;
-      if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++;
+      if (child + 1 < heap.length && this.before(heap[child + 1]!, heap[child]!)) child++;
       const below = heap[child]!;
-      if (!before(below, one)) break;
+      if (!this.before(below, one)) break;
       heap[at] = below;
-      below.position = at;
+      this.put(below, at);
       at = child;
     }
     heap[at] = one;
-    one.position = at;
+    this.put(one, at);
   }
 }
 
-function before(a: Member, b: Member): boolean {
-  return a.progress < b.progress || (a.progress === b.progress && a.order < b.order);
+/** Those that wait and have the same hard affinity: by virtual time, then first in, first out. */
+export class Lane extends Heap {
+  readonly key: string;
+  readonly pcpus: readonly number[];
+  /** Units with this affinity, whether they wait or not. */
+  size = 0;
+
+  constructor(key: string, pcpus: readonly number[]) {
+    super();
+    this.key = key;
+    this.pcpus = pcpus;
+  }
+
+  override before(a: Member, b: Member): boolean {
+    return a.time < b.time || (a.time === b.time && a.order < b.order);
+  }
+  override placeOf(one: Member): number {
+    return one.inLane;
+  }
+  override put(one: Member, place: number): void {
+    one.inLane = place;
+  }
+}
+
+/** Members of a gang by progress, then first in, first out. */
+export class ByProgress extends Heap {
+  /** Progress of the first; Infinity: there is none. */
+  get least(): Nanoseconds {
+    return this.first?.progress ?? Infinity;
+  }
+
+  override before(a: Member, b: Member): boolean {
+    return a.progress < b.progress || (a.progress === b.progress && a.order < b.order);
+  }
+  override placeOf(one: Member): number {
+    return one.inGang;
+  }
+  override put(one: Member, place: number): void {
+    one.inGang = place;
+  }
 }

@@ -1,5 +1,6 @@
 /** Parameters of relaxed co-scheduling. */
 import type { ParamSpecs } from "hookvisor";
+import { NORMAL_WEIGHT } from "./member.ts";
 
 const US = 1_000;
 const MS = 1_000_000;
@@ -11,7 +12,7 @@ export const domainParams = Object.freeze({
     type: "integer",
     min: 16,
     max: 4096,
-    default: 256,
+    default: NORMAL_WEIGHT,
   },
 } as const satisfies ParamSpecs);
 

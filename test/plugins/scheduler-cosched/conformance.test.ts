@@ -16,7 +16,6 @@ schedulerSuite(
     make: (host) => hooks.scheduler.for("cosched").call(host) as Scheduler,
     workConserving: false,
     starvationBound: (units) => units * 4e6 + 1e6,
-    // From one queue: exact on one pCPU; with hardly more units than pCPUs a light unit's turn comes back early (README).
-    proportionalShare: { param: "weight", error: 0.02, errorOnSeveral: 1 },
+    proportionalShare: { param: "weight", error: 0.02, errorOnSeveral: 0.05 },
   },
 );
