@@ -130,7 +130,7 @@ machine: { pcpus: 2 }
 scheduler: ${name}
 domains:
   - { name: hog, count: 2, vcpus: 2, workload: { behaviour: hog } }
-  - { name: io, count: 2, workload: { behaviour: io, rate: 200, work: 100us } }
+  - { name: io, count: 2, workload: { behaviour: io, rate: 200, service: 100us } }
 `;
 }
 

@@ -32,7 +32,8 @@ export interface StudyContext {
   readonly hookvisor: string;
   /** Names of the plugins. */
   readonly plugins: readonly string[];
-  readonly jobs: number;
+  /** Threads; null: as many as are worth it. */
+  readonly jobs: number | null;
   readonly keepEvents: boolean;
   /** Runs that an earlier, equal study in the same folder has finished are not run again. */
   readonly resume: boolean;
@@ -51,6 +52,8 @@ export interface StudyPlan {
   readonly places: Places;
   /** One experiment a point. */
   readonly points: readonly Experiment[];
+  /** What a seed makes of a point's experiment; absent: nothing. */
+  variant?(experiment: Experiment, seed: number): Experiment;
 }
 
 /** What a run gave, at its point. */
@@ -88,13 +91,16 @@ export function runKey(
   return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 24);
 }
 
-/** A digest of a study's experiments, for the name of its folder. */
-export function studyKey(points: readonly Experiment[]): string {
-  return createHash("sha256").update(JSON.stringify(points)).digest("hex").slice(0, 8);
+/** A digest of what is run, for the name of its folder. */
+export function studyKey({ kind, file, points }: StudyPlan): string {
+  const all = [kind, kind === "replay" ? file : "", points];
+  return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 8);
 }
 
-/** Threads to use when nobody says how many. */
-export const defaultJobs: number = availableParallelism();
+/** Threads to use when nobody says how many: one a core, each for three runs at least, since a thread takes a while to start. */
+function worthwhile(runs: number): number {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(runs / 3)));
+}
 
 /** Makes the folder of a study. A folder with other things in it is refused. */
 export function prepareFolder(out: string): void {
@@ -133,9 +139,16 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
   const { points } = plan;
   const keep = plan.kind !== "sweep" || context.keepEvents;
   const slots = points.flatMap((experiment, point) =>
-    experiment.seeds.map((seed) => ({ experiment, seed, point, key: runKey(experiment, seed, context) })),
+    experiment.seeds.map((seed) => {
+      const own = plan.variant?.(experiment, seed) ?? experiment;
+      return { experiment: own, seed, point, key: runKey(own, seed, context) };
+    }),
   );
-  const found = slots.map(({ key }) => (context.resume ? finished(out, key) : null));
+  const found = slots.map(({ key, point, seed }) => {
+    const record = context.resume ? finished(out, key) : null;
+    const lacks = context.keepEvents && !existsSync(recordingPath(out, point, points.length, seed));
+    return lacks ? null : record;
+  });
   const todo = slots.flatMap((slot, index) => (found[index] === null ? [{ ...slot, index }] : []));
   const tasks = todo.map(
     ({ experiment, seed, point }): RunTask => ({
@@ -147,11 +160,12 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
   );
   if (!context.resume) rmSync(join(out, "recordings"), { recursive: true, force: true });
   let done = slots.length - todo.length;
+  const jobs = context.jobs ?? worthwhile(tasks.length);
   if (tasks.length > 1) context.progress(done, slots.length);
   try {
     await execute(tasks, {
       sources: context.sources,
-      jobs: context.jobs,
+      jobs,
       done: (i, record) => {
         const { index, key } = todo[i]!;
         found[index] = record;
@@ -175,7 +189,7 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
   const host = {
     date,
     seconds,
-    jobs: context.jobs,
+    jobs,
     ran: todo.length,
     platform: process.platform,
     cpu: cpus()[0]?.model ?? "",

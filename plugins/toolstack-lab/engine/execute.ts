@@ -80,18 +80,17 @@ async function onWorkers(
 
 function ask(worker: Worker, task: RunTask): Promise<WorkerAnswer> {
   return new Promise((resolve, reject) => {
-    const settle =
-      <T>(how: (value: T) => void) =>
-      (value: T): void => {
-        worker.removeAllListeners();
-        how(value);
-      };
-    worker.once("message", settle(resolve as (value: unknown) => void));
-    worker.once("error", settle(reject));
-    worker.once(
-      "exit",
-      settle((code: number) => reject(new Error(`a worker thread ended with code ${code} in the middle of a run`))),
-    );
+    const settle = (how: () => void): void => {
+      worker.off("message", onMessage);
+      worker.off("error", onError);
+      worker.off("exit", onExit);
+      how();
+    };
+    const onMessage = (answer: WorkerAnswer): void => settle(() => resolve(answer));
+    const onError = (error: unknown): void => settle(() => reject(error));
+    const onExit = (code: number): void =>
+      settle(() => reject(new Error(`a worker thread ended with code ${code} in the middle of a run`)));
+    worker.on("message", onMessage).on("error", onError).on("exit", onExit);
     worker.postMessage(task);
   });
 }
