@@ -287,7 +287,14 @@ export class BvtScheduler implements Scheduler {
   }
 
   #targets(target: Domain | SchedulingUnit): BvtUnit[] {
-    if (target instanceof Domain) return [...this.#units.values()].filter((one) => one.unit.domain === target);
+    if (target instanceof Domain) {
+      const found = new Set<BvtUnit>();
+      for (const { unit } of target.vcpus) {
+        const one = unit === null ? undefined : this.#units.get(unit);
+        if (one !== undefined) found.add(one);
+      }
+      return [...found];
+    }
     const one = this.#units.get(target);
     return one === undefined ? [] : [one];
   }

@@ -242,7 +242,14 @@ export class RtdsScheduler implements Scheduler {
   }
 
   #targets(target: Domain | SchedulingUnit | null): RtUnit[] {
-    if (target instanceof Domain) return [...this.#units.values()].filter((one) => one.unit.domain === target);
+    if (target instanceof Domain) {
+      const found = new Set<RtUnit>();
+      for (const { unit } of target.vcpus) {
+        const one = unit === null ? undefined : this.#units.get(unit);
+        if (one !== undefined) found.add(one);
+      }
+      return [...found];
+    }
     const one = target === null ? undefined : this.#units.get(target);
     return one === undefined ? [] : [one];
   }

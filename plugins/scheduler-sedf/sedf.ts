@@ -295,7 +295,14 @@ export class SedfScheduler implements Scheduler {
   }
 
   #targets(target: Domain | SchedulingUnit | null): SedfUnit[] {
-    if (target instanceof Domain) return [...this.#units.values()].filter((one) => one.unit.domain === target);
+    if (target instanceof Domain) {
+      const found = new Set<SedfUnit>();
+      for (const { unit } of target.vcpus) {
+        const one = unit === null ? undefined : this.#units.get(unit);
+        if (one !== undefined) found.add(one);
+      }
+      return [...found];
+    }
     const one = target === null ? undefined : this.#units.get(target);
     return one === undefined ? [] : [one];
   }
