@@ -40,6 +40,8 @@ export class WorkloadBackend implements ArchBackend {
   readonly #hooks: WorkloadHooks;
   readonly #guests = new Map<Vcpu, Guest>();
   readonly #groups = new Map<Domain, Group>();
+  /** The guest asked for last: run and horizon come in turns. */
+  #last: Guest | null = null;
   readonly #images = new WeakMap<Uint8Array, WorkloadImage>();
 
   constructor(host: ArchHost, hooks: WorkloadHooks) {
@@ -84,16 +86,26 @@ export class WorkloadBackend implements ArchBackend {
     this.#groups.get(domain)?.destroy();
     this.#groups.delete(domain);
     for (const vcpu of domain.vcpus) this.#guests.delete(vcpu);
+    this.#last = null;
   }
 
   createVcpu(): void {}
 
   run(vcpu: Vcpu, budget: number, exit: Exit): number {
-    return this.#guests.get(vcpu)!.execute(budget, exit);
+    return this.#guestOf(vcpu).execute(budget, exit);
   }
 
   horizon(vcpu: Vcpu): number {
-    return this.#guests.get(vcpu)!.horizon();
+    return this.#guestOf(vcpu).horizon();
+  }
+
+  #guestOf(vcpu: Vcpu): Guest {
+    let guest = this.#last;
+    if (guest === null || guest.vcpu !== vcpu) {
+      guest = this.#guests.get(vcpu)!;
+      this.#last = guest;
+    }
+    return guest;
   }
 
   describe(vcpu: Vcpu): string {
