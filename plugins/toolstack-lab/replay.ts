@@ -51,7 +51,13 @@ export function replayExperiment(experiment: Experiment, recording: Recording): 
     return {
       ...domain,
       type: "workload",
-      image: { kind: "workload", text: JSON.stringify(whole), name: `replay of ${domain.name}`, inline: false },
+      image: {
+        kind: "workload",
+        text: JSON.stringify(whole),
+        name: `replay of ${domain.name}`,
+        inline: false,
+        seeded: false,
+      },
       extra: "",
       memoryMiB: 1,
       vcpus: whole.length,

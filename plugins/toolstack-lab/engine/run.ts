@@ -166,7 +166,7 @@ class Run {
       name: domain.name,
       type: domain.type,
       ...(await imageOf(domain)),
-      extra: domain.extra,
+      extra: domain.image.kind === "workload" && !domain.image.seeded ? `seed=${this.#seed}` : domain.extra,
       memoryMiB: domain.memoryMiB,
       vcpus: domain.vcpus,
       devices: domain.devices,
@@ -183,7 +183,10 @@ class Run {
         try {
           return await hypervisor.createDomain(config);
         } catch (error) {
-          throw error instanceof HookvisorError ? withoutPlace(error, domain) : error;
+          if (!(error instanceof HookvisorError)) throw error;
+          if (error instanceof ImageError) throw withoutPlace(error, domain);
+          const values = error.message.includes(" of vCPU ") ? vcpuSchedulerParams[0]! : schedulerParams;
+          throw new ConfigError(withValues(error.message, values), { cause: error });
         }
       },
       ofDomain(domain),
@@ -374,6 +377,13 @@ function ofDomain({ image }: ExperimentDomain): (error: HookvisorError) => Path 
       ];
     return [];
   };
+}
+
+/** A refusal by errno, with what was refused. */
+function withValues(message: string, values: object): string {
+  if (!/refuses the parameters/.test(message)) return message;
+  const given = Object.entries(values).map(([name, value]) => `${name}=${typeof value === "object" ? "..." : value}`);
+  return `${message.replace(/\.$/, "")}: ${given.join(", ")}; each is within its own bounds, and together they are not allowed.`;
 }
 
 /** A complaint of the core's or of a plugin's gets its path. */

@@ -37,8 +37,14 @@ export type LooseParams = ParamValues;
 
 /** What a domain runs. */
 export type DomainImageSource =
-  /** JSON for arch/workload; `name` says where it was written, for messages. */
-  | { readonly kind: "workload"; readonly text: string; readonly name: string; readonly inline: boolean }
+  /** JSON for arch/workload; `name` says where it was written, for messages. `seeded`: it has a seed of its own, which rules. */
+  | {
+      readonly kind: "workload";
+      readonly text: string;
+      readonly name: string;
+      readonly inline: boolean;
+      readonly seeded: boolean;
+    }
   /** Files, with the digest of their content. */
   | {
       readonly kind: "files";

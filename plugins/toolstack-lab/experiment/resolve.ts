@@ -292,16 +292,11 @@ class Resolver {
   /** Inline or a file, as arch/workload reads it. */
   #workload(workload: NonNullable<DomainFile["workload"]>, path: Path): DomainImageSource {
     if (typeof workload === "string") {
-      const file = resolve(this.#folder, workload);
-      return {
-        kind: "workload",
-        text: this.#read(file, workload, path).toString("utf8"),
-        name: workload,
-        inline: false,
-      };
+      const text = this.#read(resolve(this.#folder, workload), workload, path).toString("utf8");
+      return { kind: "workload", text, name: workload, inline: false, seeded: hasSeed(text) };
     }
-    const whole = Array.isArray(workload) ? workload.map(named) : named(workload);
-    return { kind: "workload", text: JSON.stringify(whole), name: this.#places.at(path), inline: true };
+    const text = JSON.stringify(Array.isArray(workload) ? workload.map(named) : named(workload));
+    return { kind: "workload", text, name: this.#places.at(path), inline: true, seeded: hasSeed(text) };
   }
 
   #read(file: string, shown: string, path: Path): Buffer {
@@ -469,6 +464,16 @@ interface Known {
   readonly machine: Omit<ExperimentMachine, "memoryMiB">;
   readonly pools: readonly ExperimentPool[];
   readonly domains: readonly ExperimentDomain[];
+}
+
+/** Does a workload have a seed of its own? A file that is no JSON has none; arch/workload says what is wrong with it. */
+function hasSeed(text: string): boolean {
+  try {
+    const value = JSON.parse(text) as unknown;
+    return typeof value === "object" && value !== null && Object.hasOwn(value, "seed");
+  } catch {
+    return false;
+  }
 }
 
 /** `type` is another name for the key `behaviour` of arch/workload's images. */

@@ -159,7 +159,7 @@ function wrong(issue: z.core.$ZodIssue, input: unknown, outer: readonly (string 
     );
   }
   if (got === undefined && key !== undefined)
-    return new WrongAt(path.slice(0, -1), `${what} is missing; ${expected(issue)}`);
+    return new WrongAt(path.slice(0, -1), `${what} is missing; it ${expected(issue)}`);
   return new WrongAt(path, `${what} ${expected(issue)}, got ${showValue(got)}`);
 }
 
