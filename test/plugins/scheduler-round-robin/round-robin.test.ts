@@ -5,7 +5,7 @@ import { ConfigError } from "../../../core/errors.ts";
 import type { MachineConfig } from "../../../core/machine/machine.ts";
 import type { SchedulerHost } from "../../../core/scheduling/scheduler.ts";
 import { runStateTime } from "../../../core/scheduling/unit.ts";
-import { RoundRobin } from "../../../plugins/scheduler-round-robin/round-robin.ts";
+import { RoundRobin } from "../../../plugins/scheduler-round-robin/plugin.ts";
 import { hog, Load, periodic } from "../../support/load.ts";
 
 const MS = 1e6;
