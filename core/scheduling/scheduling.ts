@@ -399,8 +399,8 @@ export class Scheduling implements VcpuControl {
     resource.sliceEnd = first.clock + slice;
     const previous = resource.currentUnit;
     if (next !== previous) {
+      // A tickle of this pCPU by contextSaved stays: it will be asked again.
       if (previous !== null) this.#leave(resource);
-      resource.needSchedule = false;
       if (next !== null) {
         this.#enter(resource, next);
         resource.sliceEnd = resource.unitSince + slice;
