@@ -228,6 +228,7 @@ export function drawReport(browser: Browser, model: PageModel): void {
       type: "custom",
       name: "runs",
       clip: true,
+      progressive: 0,
       encode: { x: [1, 2], y: 0 },
       renderItem: draw,
       data: visible(from, to, width),

@@ -34,7 +34,7 @@ export async function renderReport(data: ReportData): Promise<string> {
 <body>
 <main id="report"></main>
 <script>${inScript(charts)}</script>
-<script id="model" type="application/json">${inScript(JSON.stringify(model))}</script>
+<script id="model" type="application/json">${JSON.stringify(model).replaceAll("<", "\\u003c")}</script>
 <script>
 // Names that a compiler may wrap functions with.
 var __name = function (f) { return f; };
@@ -47,7 +47,7 @@ var __name = function (f) { return f; };
 
 /** Text that may stand in a script element: nothing in it ends the element. */
 function inScript(text: string): string {
-  return text.replaceAll(/<(?=\/script|!--|script)/gi, "\\x3c");
+  return text.replaceAll(/<(?=\/script|!--|script)/gi, "\\u003c");
 }
 
 function escaped(text: string): string {
