@@ -1,0 +1,117 @@
+/**
+ * What the kit for schedulers is told: the test framework that it runs in, the scheduler under test, and what that scheduler claims.
+ *
+ * A claim is a promise of the policy that not every scheduler makes; each switches properties on. Without any the kit asks only
+ * for what holds whatever the policy. Times are nanoseconds.
+ */
+import type {
+  ParamRow,
+  ParamValues,
+  Scheduler,
+  SchedulerHost,
+  SchedulerState,
+} from "../../../core/scheduling/scheduler.ts";
+
+/** What the suite needs of a test framework. */
+export interface SuiteFramework {
+  describe(name: string, body: () => void): void;
+  test(name: string, body: () => void): void;
+  /** Throws when the condition is false. */
+  check(condition: boolean, message: string): void;
+}
+
+/** What a scheduler promises beyond what the core enforces. */
+export interface SchedulerClaims {
+  /**
+   * No pCPU idles while a unit that could run there waits, for longer than `within` (default 1 ms). Default true; false: the
+   * policy lets pCPUs idle (tables, partitions).
+   */
+  readonly workConserving?: boolean | { readonly within: number };
+  /** Longest wait of a runnable unit among `units` hogs on one pCPU, with default parameters. Default: 200 ms a unit. */
+  starvationBound?(units: number): number;
+  /** CPU time of hogs is in proportion to a parameter of their domains. */
+  readonly proportionalShare?: {
+    readonly param: string;
+    /** How far the values that are tried lie apart, from its default. Default 8: 1 to 8 times. */
+    readonly spread?: number;
+    /** Largest |share / fair share - 1| after ten seconds, on one pCPU and on several. */
+    readonly error: number;
+    readonly errorOnSeveral: number;
+  };
+  /** A parameter of a domain caps its CPU time, in per cent of one pCPU. */
+  readonly cap?: {
+    readonly param: string;
+    /** In each window of this length a domain gets at most the cap and `slack` more. */
+    readonly window: number;
+    readonly slack: number;
+    /** Share of its cap that a domain of hogs gets at least over ten seconds. Default 0.8. */
+    readonly atLeast?: number;
+  };
+  /** Units with a budget in each period get it when the utilisation fits, one pCPU. */
+  readonly deadlines?: {
+    /** Parameters of a unit with so much budget in each period; `extra`: it may have more when there is more. */
+    server(period: number, budget: number, extra: boolean): ParamValues;
+    /** The utilisation that fits. */
+    readonly utilisation: number;
+    /** What of a period's budget may come late, at most. Default 0. */
+    readonly late?: number;
+  };
+  /** A parameter of a unit with a budget says whether it may have extra time; it may be changed at any time. */
+  readonly extratime?: {
+    readonly param: string;
+    server(period: number, budget: number): ParamValues;
+    /** Extra time goes to who has had the fewest budgets of it in its period. */
+    readonly byBudgets?: boolean;
+  };
+  /** Windows in a major frame that repeat without drift. */
+  readonly frames?: {
+    /** Parameters of the pool: domains by name, with what each gets in the major frame in this order. */
+    table(
+      windows: readonly { readonly domain: string; readonly vcpu: number; readonly time: number }[],
+      majorFrame: number,
+    ): ParamValues;
+  };
+  /** A waking unit is preferred; a unit that only moves is not: that gives it no turn before others. */
+  readonly migrationIsNoWake?: boolean;
+  /** Values of a table parameter that are worth trying, for domains with these names and UUIDs. Default: random rows within the columns' bounds. */
+  rows?(
+    param: string,
+    domains: readonly { readonly name: string; readonly uuid: string; readonly vcpus: number }[],
+  ): readonly (readonly ParamRow[])[];
+  /**
+   * What of the state that `save` returns is the same before a restore and right after it, when every unit is still asleep: all but who runs,
+   * who waits and in which order. Default: the whole state is.
+   */
+  lasting?(state: SchedulerState): unknown;
+  /** What must hold of the state that `save` returns after each decision: an error text, or null. `decided`: the unit's id, null: idle. */
+  invariant?(state: SchedulerState, decided: { readonly pcpu: number; readonly unit: number | null }): string | null;
+}
+
+/** A scheduler under test, with what it claims. */
+export interface SchedulerUnderTest extends SchedulerClaims {
+  readonly name: string;
+  make(host: SchedulerHost): Scheduler;
+  /** Runs of random loads of each property, times this. Default 1. */
+  readonly effort?: number;
+  /** Seed of the random loads. Default 1; null: another at each run. */
+  readonly seed?: number | null;
+}
+
+/** One property of the kit: `run` throws when it does not hold. */
+export interface SchedulerProperty {
+  readonly name: string;
+  run(): void;
+}
+
+export const MS = 1e6;
+export const SECOND = 1e9;
+
+/** Longest wait of a runnable unit among so many on one pCPU. */
+export function starvationBound(under: SchedulerUnderTest, units: number): number {
+  return under.starvationBound?.(units) ?? units * 200 * MS;
+}
+
+/** Throws when it does not hold. */
+export function check(condition: boolean, message: string): void {
+  if (!condition) throw new Error(message);
+}
