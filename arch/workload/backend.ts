@@ -67,10 +67,8 @@ export class WorkloadBackend implements ArchBackend {
     const group = new Group(domain, seed, { host, hooks: this.#hooks });
     const planOf = (v: number) => read.plans[read.vcpus === null ? 0 : v]!;
     this.#groups.set(domain, group);
-    vcpus.forEach((_, v) => {
-      planOf(v).enlist?.(group);
-    });
     group.guests.forEach((guest, v) => {
+      planOf(v).enlist?.(guest, 1);
       guest.become(planOf(v).make(guest));
       this.#guests.set(guest.vcpu, guest);
     });

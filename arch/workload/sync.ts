@@ -49,6 +49,8 @@ export class Lock {
 export class Barrier {
   /** How many meet. */
   parties = 0;
+  /** How often each member will still come to the end of its phases; Infinity: never. */
+  readonly #uses = new Map<Guest, number>();
   /** When it opened last. */
   opened: Nanoseconds = 0;
   readonly #waiting: Guest[] = [];
@@ -63,8 +65,18 @@ export class Barrier {
     return true;
   }
 
-  /** One meets the others no longer; the rest may be complete now. */
-  leave(now: Nanoseconds): void {
+  /** A guest meets the others until it has left so many times. */
+  enlist(guest: Guest, times: number): void {
+    const uses = this.#uses.get(guest);
+    if (uses === undefined) this.parties++;
+    this.#uses.set(guest, (uses ?? 0) + times);
+  }
+
+  /** One has done its phases; if it has no others to come, it meets the rest no longer, who may be complete now. */
+  leave(guest: Guest, now: Nanoseconds): void {
+    const uses = this.#uses.get(guest)! - 1;
+    this.#uses.set(guest, uses);
+    if (uses > 0) return;
     this.parties--;
     if (this.#waiting.length > 0 && this.#waiting.length >= this.parties) this.#open(now);
   }

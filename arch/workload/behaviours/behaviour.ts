@@ -5,7 +5,6 @@
  * step by step. A new behaviour is one module with a kind, and its line in index.ts.
  */
 import type { Nanoseconds } from "hookvisor";
-import type { Group } from "../group.ts";
 import type { Guest } from "../guest.ts";
 import type { Fields, Value } from "../value.ts";
 
@@ -28,8 +27,8 @@ export interface Plan {
   readonly finite: boolean;
   /** It waits for other vCPUs: it can't be cut short. */
   readonly shared: boolean;
-  /** Called once for each vCPU that has it, before the first `make`: counts who meets at a barrier. */
-  enlist?(group: Group): void;
+  /** Called for each vCPU that has it, before any runs: who meets at which barrier. It will be begun so many times. */
+  enlist?(guest: Guest, times: number): void;
   make(guest: Guest): Behaviour;
 }
 

@@ -1,8 +1,8 @@
 /**
  * A parallel program: in each phase every vCPU does its part, then all meet at a barrier.
  *
- * The vCPUs of the domain whose behaviour names the same barrier meet there. One that has done its last phase (or is cut out by the end of a
- * sequence) leaves, so that the others are not kept.
+ * The vCPUs of the domain whose behaviour names the same barrier meet there, as long as they have phases to come: one that has done its last (in
+ * a sequence: of its last part) leaves, so that the others are not kept.
  */
 import type { Nanoseconds } from "hookvisor";
 import type { Guest } from "../guest.ts";
@@ -21,7 +21,7 @@ interface Parameters {
 }
 
 /** What its next step is about. */
-const Stage = Object.freeze({ rejoin: 0, begin: 1, work: 2, arrive: 3, leave: 4, over: 5 });
+const Stage = Object.freeze({ begin: 0, work: 1, arrive: 2, leave: 3 });
 type Stage = (typeof Stage)[keyof typeof Stage];
 
 class ForkJoin implements Behaviour {
@@ -41,7 +41,7 @@ class ForkJoin implements Behaviour {
   }
 
   start(_guest: Guest, now: Nanoseconds): void {
-    this.#stage = this.#stage === Stage.over ? Stage.rejoin : Stage.begin;
+    this.#stage = Stage.begin;
     this.#phase = 0;
     this.#released = now;
   }
@@ -67,13 +67,10 @@ class ForkJoin implements Behaviour {
       }
     }
     if (this.#stage === Stage.leave) {
-      this.#barrier.leave(now);
-      this.#stage = Stage.over;
+      this.#barrier.leave(guest, now);
       guest.end();
       return;
     }
-    if (this.#stage === Stage.rejoin) this.#barrier.parties++;
-    this.#released = now;
     this.#begin(guest, now);
   }
 
@@ -105,8 +102,8 @@ export const forkJoin: BehaviourKind = {
     return {
       finite: parameters.phases < Infinity,
       shared: true,
-      enlist(group) {
-        group.barrier(parameters.barrier).parties++;
+      enlist(guest, times) {
+        guest.group.barrier(parameters.barrier).enlist(guest, times);
       },
       make: (guest) => new ForkJoin(parameters, guest, scope),
     };

@@ -120,8 +120,8 @@ function planOf(parts: readonly Part[], rounds: number, purpose: string | null):
   return {
     finite: rounds < Infinity && parts.every((part) => part.plan.finite || part.lasts < Infinity),
     shared: parts.some((part) => part.plan.shared),
-    enlist(group) {
-      for (const part of parts) part.plan.enlist?.(group);
+    enlist(guest, times) {
+      for (const part of parts) part.plan.enlist?.(guest, times * rounds);
     },
     make: (guest) => new Sequence(parts, rounds, guest, purpose === null ? null : guest.stream(purpose)),
   };

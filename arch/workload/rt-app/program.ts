@@ -293,7 +293,7 @@ export function threadPlan(thread: RtThread, sharedOf: (group: Group) => RtShare
   return {
     finite: thread.loop < Infinity && thread.phases.every((phase) => phase.loop < Infinity),
     shared: true,
-    enlist(group) {
+    enlist({ group }) {
       for (const { loop, events } of thread.phases)
         for (const event of events)
           if (event.kind === EventKind.barrier && loop > 0) group.barrier(event.ref).parties++;

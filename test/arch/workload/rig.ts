@@ -19,6 +19,8 @@ export const FREE = Object.freeze({ contextSwitch: 0, migration: 0, tickle: 0, w
 export interface RigOptions extends Partial<MachineConfig> {
   /** Runs in quanta, as a port without `horizon` is. */
   readonly quanta?: boolean;
+  /** Two threads of a core run vCPUs of one unit. */
+  readonly cores?: boolean;
 }
 
 /** The same plugin, but core is not told when a vCPU stops by itself. */
@@ -50,18 +52,18 @@ export class Rig {
   }
 
   static async boot(options: RigOptions = {}): Promise<Rig> {
-    const { quanta = false, ...config } = options;
+    const { quanta = false, cores = false, ...config } = options;
     const services = {
       openFile: (path: string) => Promise.reject(new ConfigError(`File ${path}: there are no files here.`)),
       terminal: () => ({ write: () => {}, read: () => new Uint8Array(0), onInput: () => {} }),
     };
     const plugins = [quanta ? inQuanta : workload, roundRobin].map((plugin) => ({ plugin, source: plugin.name }));
     const rig = new Rig(new Hypervisor({ plugins, services }));
-    await rig.#boot(config);
+    await rig.#boot(config, cores);
     return rig;
   }
 
-  async #boot(config: Partial<MachineConfig>): Promise<void> {
+  async #boot(config: Partial<MachineConfig>, cores: boolean): Promise<void> {
     const { hypervisor } = this;
     const hooks = hypervisor.hooksOf("workload")!;
     hooks.job.tap("rig", (vcpu, job) => push(this.jobs, nameOf(vcpu), job));
@@ -69,7 +71,13 @@ export class Rig {
     hypervisor.hooks.runstate.tap("rig", (vcpu, _from, to, now) => {
       this.states.push([now, nameOf(vcpu), Object.keys(RunState)[to]!]);
     });
-    await hypervisor.boot({ memoryMiB: 4, scheduler: "round-robin", costs: FREE, ...config });
+    const machine = { memoryMiB: 4, scheduler: "round-robin", costs: FREE, ...config };
+    if (!cores) await hypervisor.boot(machine);
+    else {
+      const cpus = Array.from({ length: machine.pcpus ?? 1 }, (_, i) => i);
+      const pool = { name: "Pool-0", scheduler: "round-robin", cpus, granularity: "core" } as const;
+      await hypervisor.boot({ ...machine, threadsPerCore: 2, pools: [pool] });
+    }
     hypervisor.machine.onLog = (line) => this.log.push(line);
   }
 

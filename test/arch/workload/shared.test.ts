@@ -84,7 +84,7 @@ describe("fork-join", () => {
     expect(rig.times("d.1", MS).map((job) => job[2])).toEqual([2, 4, 6]);
   });
 
-  test("in a repeated sequence it joins again", async () => {
+  test("in a repeated sequence all parts meet", async () => {
     const rig = await Rig.boot({ pcpus: 2 });
     const part = (work: string) => ({
       behaviour: "sequence",
