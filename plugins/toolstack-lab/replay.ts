@@ -3,7 +3,7 @@
  * bursts, which another scheduler can be given.
  *
  * A burst's run is the CPU time between a wake-up and the next block, however often the vCPU was preempted meanwhile; a block lasts as long as it did. A
- * vCPU that still wanted to run at the end wants to go on for as long as the experiment lasts. Waits are the scheduler's and are left out, so that a
+ * vCPU that never blocked wants to run for as long as the experiment lasts; of another's burst that was under way at the end, what it had run is known. Waits are the scheduler's and are left out, so that a
  * replay asks what another scheduler would have made of the same demand. Guests that wait for one another (locks, barriers) replay their recorded
  * waits. Time offline or paused counts as blocked.
  */
@@ -33,7 +33,11 @@ export function burstsOf(recording: Recording): readonly Bursts[] {
     } else if (bursts.length === 0) bursts.push([0, 0]);
     bursts[bursts.length - 1]![1] += to - from;
   });
-  for (const [vcpu, bursts] of found.entries()) if (wanting[vcpu] === 1) bursts.push([run[vcpu]! + end, 0]);
+  for (const [vcpu, bursts] of found.entries()) {
+    if (wanting[vcpu] !== 1) continue;
+    const blocked = bursts.some(([ran]) => ran > 0);
+    bursts.push([run[vcpu]! + (blocked ? 0 : end), 0]);
+  }
   return found;
 }
 

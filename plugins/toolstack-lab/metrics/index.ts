@@ -1,24 +1,20 @@
 /** Measures a run: puts together what the modules of this folder find in a recording. */
 import { EventKind, type Recording } from "../recording.ts";
 import { deadlines } from "./deadlines.ts";
+import { energy } from "./energy.ts";
 import { fairness } from "./fairness.ts";
 import { pcpuTime } from "./idle.ts";
 import { movement, movementOfAll } from "./movement.ts";
 import type { DomainMetrics, RunMetrics } from "./types.ts";
 import { together, waits } from "./waits.ts";
 
-/** Energy in J: of all, and by domain. */
-export interface Energy {
-  readonly all: number;
-  readonly domains: readonly number[];
-}
-
-/** The metrics of a run. `energy`: from who measured it while it ran; null: nobody did. */
-export function measure(recording: Recording, energy: Energy | null = null): RunMetrics {
+/** The metrics of a run. */
+export function measure(recording: Recording): RunMetrics {
   const fair = fairness(recording);
   const waited = waits(recording);
   const jobs = deadlines(recording);
   const moves = movement(recording);
+  const drawn = energy(recording);
   const all = movementOfAll(moves);
   const { busy, capacity, idleWhileWaiting } = pcpuTime(recording);
   const total = sum(fair.cpu);
@@ -38,7 +34,7 @@ export function measure(recording: Recording, energy: Energy | null = null): Run
       jobs: jobs.domains[d]!,
       switches: moves[d]!.switches,
       migrations: moves[d]!.migrations,
-      energy: energy?.domains[d] ?? null,
+      energy: drawn.domains[d]!,
     }),
   );
   return {
@@ -55,7 +51,7 @@ export function measure(recording: Recording, energy: Energy | null = null): Run
     busy,
     capacity,
     idleWhileWaiting,
-    energy: energy?.all ?? null,
+    energy: drawn.all,
     faults: recording.events.kind.reduce((count, kind) => count + (kind === EventKind.fault ? 1 : 0), 0),
   };
 }

@@ -60,8 +60,8 @@ export interface DomainMetrics {
   readonly jobs: JobMetrics | null;
   readonly switches: number;
   readonly migrations: Migrations;
-  /** J; null: not measured. */
-  readonly energy: number | null;
+  /** J, by the model of energy.ts. */
+  readonly energy: number;
 }
 
 /** Share error over windows of one length: per window the largest |share - entitled share| of any domain. */
@@ -94,8 +94,8 @@ export interface RunMetrics {
   readonly capacity: number;
   /** pCPU time idled while a vCPU that might have run there waited. */
   readonly idleWhileWaiting: number;
-  /** J; null: not measured. */
-  readonly energy: number | null;
+  /** J, by the model of energy.ts. */
+  readonly energy: number;
   /** Plugins that were ejected. */
   readonly faults: number;
 }
