@@ -29,7 +29,9 @@ export class FifoScheduler implements Scheduler {
 
   /** An idle pCPU, if there is one, should take this unit. */
   #offer(unit: SchedulingUnit): void {
-    const idle = this.#host.pcpus.find((pcpu) => pcpu.currentUnit === null && unit.hardAffinity.has(pcpu.id));
+    const idle = this.#host.pcpus.find(
+      (pcpu) => pcpu.currentUnit === null && !pcpu.needSchedule && unit.hardAffinity.has(pcpu.id),
+    );
     if (idle !== undefined) this.#host.tickle(idle);
   }
 

@@ -27,6 +27,8 @@ export interface SchedulerPcpu {
   readonly node: number;
   /** The unit on it; null: idle. */
   readonly currentUnit: SchedulingUnit | null;
+  /** doSchedule is due on it already: an idle pCPU that has been tickled for one unit is no idle pCPU for the next. */
+  readonly needSchedule: boolean;
 }
 
 /** The subject of scheduling. */
@@ -35,7 +37,7 @@ export interface SchedulingUnit {
   readonly id: number;
   readonly domain: Domain;
   readonly vcpus: readonly Vcpu[];
-  /** Some vCPU of it can run. */
+  /** Some vCPU of it can run. While the unit is inserted, removed, restored or changes its affinity it is false. */
   readonly runnable: boolean;
   /** The pCPU that it runs on now, one of `host.pcpus`; null: it runs nowhere. */
   readonly runningOn: SchedulerPcpu | null;
