@@ -111,6 +111,8 @@ export interface ArchHost {
   timeOf(vcpu: Vcpu, retired: number): Nanoseconds;
   /** Nanoseconds since 1970 at virtual time 0. */
   readonly wallclockAtZero: Nanoseconds;
+  /** The machine's seed: every random source of a guest derives from it. */
+  readonly seed: number;
   timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;
   /** Adds instructions to what the present exit costs (batches, walks). */
   charge(instructions: number): void;

@@ -17,6 +17,7 @@ export function createArchHost(machine: Machine, actions: ArchHostActions): Arch
     frames: machine.frames,
     hooks: machine.hooks,
     xenVersion: machine.xenVersion,
+    seed: machine.config.seed,
     wallclockAtZero: machine.config.wallclockAtZero,
     now: () => machine.now,
     timeOf: (vcpu: Vcpu, retired: number) => {

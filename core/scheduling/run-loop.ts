@@ -188,6 +188,12 @@ export class RunLoop {
   /** Runs a lazy pCPU up to a time at which its vCPU stops by itself, or something happens to it. */
   #lazy(pcpu: Pcpu, until: Nanoseconds): void {
     const vcpu = pcpu.current!;
+    if (!vcpu.runnable) {
+      // It stopped before its horizon, and waits for its scheduler to be asked.
+      if (until > pcpu.clock) pcpu.clock = until;
+      this.scheduling.rekey(pcpu.resource!);
+      return;
+    }
     const horizon = vcpu.domain.arch!.horizon!(vcpu);
     if (pcpu.after(horizon) <= until) this.#run(pcpu, Infinity, horizon);
     else if (until > pcpu.clock) this.#run(pcpu, until, Infinity);

@@ -11,7 +11,15 @@ import { NodeQueues, Runqueue } from "./runqueue.ts";
 /** Units of one queue that a thief looks at. */
 const LOOKED_AT = 64;
 /** What stands in for a pCPU when the pool has none. */
-const NOWHERE: SchedulerPcpu = Object.freeze({ id: -1, cpus: [], socket: -1, core: -1, node: -1, currentUnit: null });
+const NOWHERE: SchedulerPcpu = Object.freeze({
+  id: -1,
+  cpus: [],
+  socket: -1,
+  core: -1,
+  node: -1,
+  currentUnit: null,
+  needSchedule: false,
+});
 
 export class Placement {
   readonly queues: Runqueue[] = [];

@@ -193,6 +193,20 @@ test("lazily run vCPUs: the same shares and runstates as in quanta, exact to the
   expect(times[1]!.reduce((a, b) => a + b)).toBe(1000 * MS);
 });
 
+test("a lazy vCPU that stops before its horizon, with nothing retired, does not hold time up", () => {
+  const load = new Load(fifo, { pcpus: 1, lazy: true });
+  let naps = 0;
+  load.domain("a", [
+    () => {
+      naps++;
+      return { run: naps % 2 === 0 ? 0.0001 : 1000, sleep: 5000 };
+    },
+  ]);
+  load.domain("b", [periodic(3000, 7000)]);
+  expect(load.run(1 * MS)).toBe("limit");
+  expect(naps).toBeGreaterThan(50);
+});
+
 test("costs: a switch, a migration and cold caches take the pCPU's time", () => {
   const run = (
     costs: Partial<Record<"contextSwitch" | "migration" | "tickle" | "warmUp" | "coldAfter", number>>,
