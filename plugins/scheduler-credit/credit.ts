@@ -67,6 +67,9 @@ export class CreditScheduler implements Scheduler {
     if (queue === undefined) return;
     this.#places.remove(queue);
     this.#rehome(queue);
+    const asked = queue.askedFor;
+    queue.askedFor = null;
+    if (asked !== null && asked.queue !== null) this.#tickleFor(asked);
   }
 
   /** What waits in a queue whose pCPU is gone waits elsewhere. Who sleeps finds a new home when it wakes. */
@@ -182,6 +185,8 @@ export class CreditScheduler implements Scheduler {
         }
       }
     }
+    const asked = queue.askedFor;
+    queue.askedFor = null;
     const next = this.#choose(queue, now);
     if (next !== current && current !== null) places.switching = queue;
     if (next === null) {
@@ -197,7 +202,11 @@ export class CreditScheduler implements Scheduler {
     if (next !== current) next.ranBefore = next.unit.runTime;
     places.setIdle(queue, false);
     this.#startTick(queue, now);
-    if (places.idleCount > 0 && queue.size > 0) this.#offer(queue);
+    if (places.idleCount > 0) {
+      // It found something else to do than what it was asked for, or leaves something.
+      if (asked !== null && asked.queue !== null) this.#ask(asked);
+      if (queue.size > 0) this.#offer(queue);
+    }
     return { unit: next.unit, slice: this.#slice };
   }
 
@@ -210,15 +219,22 @@ export class CreditScheduler implements Scheduler {
     return this.#places.steal(queue, floor, now, this.#migrationDelay) ?? local;
   }
 
-  /** While a pCPU idles that may run what waits here, it is tickled. */
+  /** While pCPUs idle that may run what waits here, they are tickled, one for each unit. */
   #offer(queue: Runqueue): void {
-    let offered = 0;
-    for (let one = queue.first(); one !== null && offered < OFFERED; one = queue.after(one), offered++) {
-      const idle = this.#places.idleFor(one);
-      if (idle === null) continue;
-      this.#tickle(idle);
-      return;
+    let one = queue.first();
+    for (let i = 0; one !== null && i < OFFERED && this.#places.idleCount > 0; i++) {
+      this.#ask(one);
+      one = queue.after(one);
     }
+  }
+
+  /** Tickles an idle pCPU for a unit that waits elsewhere; false: there is none for it. */
+  #ask(one: CreditUnit): boolean {
+    const idle = this.#places.idleFor(one);
+    if (idle === null) return false;
+    idle.askedFor = one;
+    this.#tickle(idle);
+    return true;
   }
 
   #enqueue(one: CreditUnit): void {
@@ -240,9 +256,7 @@ export class CreditScheduler implements Scheduler {
       if (home !== this.#places.switching) this.#tickle(home);
       return;
     }
-    const idle = this.#places.idleFor(one);
-    if (idle !== null) this.#tickle(idle);
-    else if (one.priority > this.#of(running).priority) this.#tickle(home);
+    if (!this.#ask(one) && one.priority > this.#of(running).priority) this.#tickle(home);
   }
 
   // ---- ticks and accounting --------------------------------------------------------------------

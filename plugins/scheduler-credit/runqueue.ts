@@ -36,6 +36,8 @@ export class Runqueue {
   idle = true;
   /** Units that wait. */
   size = 0;
+  /** The unit that waits elsewhere and that it was tickled for while it idled. */
+  askedFor: CreditUnit | null = null;
   tick: Timer | null = null;
   lastBalance: Nanoseconds = Number.NEGATIVE_INFINITY;
   /** It was sorted after the accounting with this number. */
