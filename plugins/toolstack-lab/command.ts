@@ -8,6 +8,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, join, relative } from "node:path";
 import { ConfigError, providers } from "hookvisor";
 import type { HostRun } from "../../core/node/host-plugin.ts";
+import { traceFormat } from "../lib-trace/index.ts";
 import { type Comparison, compare, type Side } from "./compare.ts";
 import { fingerprint, sourcesOf } from "./engine/sources.ts";
 import { writeWhole } from "./engine/task.ts";
@@ -17,9 +18,9 @@ import { modulePlaces } from "./experiment/places.ts";
 import { type ResolveContext, resolveExperiment } from "./experiment/resolve.ts";
 import { formatTime } from "./experiment/values.ts";
 import type { LabOptions } from "./options.ts";
-import type { Recording } from "./recording.ts";
-import { decodeRecording } from "./recording-file.ts";
 import { replayExperiment } from "./replay.ts";
+import { renderReport } from "./report/index.ts";
+import { readManifest, readRunReport, recordingOf, writeTrace } from "./report-file.ts";
 import { type ScalarValue, scalarsOf } from "./scalars.ts";
 import {
   readResults,
@@ -97,6 +98,7 @@ class Lab {
     const plan = await this.#planOf("run", source, scheduler);
     const out = this.#out(plan);
     const points = await this.#study(plan, out);
+    await this.#reported(plan, out);
     this.#print(points, out);
     return 0;
   }
@@ -140,10 +142,7 @@ class Lab {
       schedulers: schedulers.length > 1,
       set: set.length > 0,
     });
-    const manifestFile = join(folder, "manifest.json");
-    if (!existsSync(manifestFile))
-      throw new ConfigError(`${folder} has no manifest.json; give a folder of results of hookvisor lab run.`);
-    const manifest = JSON.parse(readFileSync(manifestFile, "utf8")) as { readonly experiments: readonly Experiment[] };
+    const manifest = readManifest(folder);
     const [experiment, ...more] = manifest.experiments;
     if (experiment === undefined || more.length > 0)
       throw new ConfigError(
@@ -168,29 +167,30 @@ class Lab {
       text: "",
       places: modulePlaces(folder),
       points: [base],
-      variant: (point, seed) => replayExperiment(point, readRecording(recordingPath(folder, 0, 1, seed))),
+      variant: (point, seed) => replayExperiment(point, recordingOf(folder, seed)!),
     };
     const out = this.#out(plan);
     const points = await this.#study(plan, out);
+    await this.#reported(plan, out);
     this.#print(points, out);
     return 0;
   }
 
   async compare(items: readonly string[]): Promise<number> {
     const { schedulers, thresholds, out } = this.#options;
-    const sides: { side: Side; plan: StudyPlan | null; points: readonly StudyPoint[] | null; folder: string }[] = [];
+    const sides: { readonly side: Side; readonly folder: string }[] = [];
     const take = async (item: string, scheduler: string | undefined, letter: string): Promise<void> => {
       if (existsSync(item) && statSync(item).isDirectory()) {
         if (scheduler !== undefined)
           throw new ConfigError(`${item} is a folder of results; --scheduler is for experiment files.`);
-        sides.push({ side: sideOfFolder(item), plan: null, points: null, folder: item });
+        sides.push({ side: sideOfFolder(item), folder: item });
         return;
       }
       const plan = await this.#planOf("run", await loadExperiment(item), scheduler);
       const folder = out === null ? this.#out(plan) : join(out, letter);
       const points = await this.#study(plan, folder);
       const name = scheduler === undefined ? item : `${item} with ${scheduler}`;
-      sides.push({ side: { name, runs: figuresBySeed(points[0]!) }, plan, points, folder });
+      sides.push({ side: { name, runs: figuresBySeed(points[0]!) }, folder });
     };
     const [a, b, ...more] = items;
     if (a === undefined || more.length > 0)
@@ -214,15 +214,26 @@ class Lab {
     const comparison = compare(left!.side, right!.side, thresholds);
     return this.#compared(
       comparison,
+      [left!.folder, right!.folder],
       out ?? join("lab-results", `compare-${basename(left!.folder)}-${basename(right!.folder)}`),
     );
   }
 
-  #compared(comparison: Comparison, out: string): number {
+  async #compared(comparison: Comparison, folders: readonly [string, string], out: string): Promise<number> {
     writeWhole(join(out, "compare.json"), `${JSON.stringify(comparison, null, 2)}\n`);
     writeWhole(join(out, "compare.txt"), comparisonText(comparison));
+    const sides = [readRunReport(folders[0]), readRunReport(folders[1])] as const;
+    const html = await renderReport({
+      kind: "compare",
+      title: `${comparison.a} against ${comparison.b}`,
+      command: `hookvisor lab compare ${folders.join(" ")}`,
+      versions: { hookvisor: this.#context.version, node: process.versions.node },
+      comparison,
+      sides,
+    });
+    writeWhole(join(out, "compare.html"), html);
     this.#stdout(this.#options.json ? `${JSON.stringify(comparison, null, 2)}\n` : comparisonText(comparison));
-    this.#note(`the comparison is in ${shown(out)}`);
+    this.#note(`the comparison is in ${shown(out)}; open ${shown(join(out, "compare.html"))}`);
     return comparison.exceeded.length > 0 ? EXIT_EXCEEDED : 0;
   }
 
@@ -314,6 +325,29 @@ class Lab {
     return runStudy(plan, out, context);
   }
 
+  /** The report, and the traces that were asked for. */
+  async #reported(plan: StudyPlan, out: string): Promise<void> {
+    const data = readRunReport(out);
+    writeWhole(join(out, "report.html"), await renderReport(data));
+    if (this.#options.traces.length === 0) return;
+    const hooks = this.#context.run.hypervisor.hooksOf("trace");
+    for (const name of this.#options.traces) {
+      const format = hooks === undefined ? undefined : traceFormat(hooks, name);
+      const known = hooks?.formats().map((one) => one.name) ?? [];
+      if (format === undefined)
+        throw new ConfigError(
+          `Option --trace: no plugin provides the format '${name}'; ${known.length === 0 ? "there is none" : `there are ${known.join(", ")}`}.`,
+        );
+      for (const { seed, recording } of data.runs) {
+        if (recording === null)
+          throw new ConfigError(
+            `The run of ${plan.file} with seed ${seed} has too many events to be kept without being asked; give --keep-events with --trace.`,
+          );
+        writeTrace(join(out, "traces", `seed-${seed}.${format.extension}`), format, recording);
+      }
+    }
+  }
+
   #print(points: readonly StudyPoint[], out: string): void {
     if (this.#options.json) this.#stdout(readFileSync(join(out, "results.json"), "utf8"));
     else for (const point of points) this.#stdout(pointText(point));
@@ -347,10 +381,6 @@ function replayedBy(experiment: Experiment, scheduler: string | undefined): Expe
       vcpuScheduler: [],
     })),
   };
-}
-
-export function readRecording(path: string): Recording {
-  return decodeRecording(readFileSync(path), path);
 }
 
 function figuresBySeed(point: StudyPoint): ReadonlyMap<number, readonly ScalarValue[]> {

@@ -14,6 +14,8 @@ export interface LabOptions {
   readonly jobs: number | null;
   readonly keepEvents: boolean;
   readonly thresholds: readonly Threshold[];
+  /** Formats of traces to write. */
+  readonly traces: readonly string[];
   readonly json: boolean;
   readonly quiet: boolean;
 }
@@ -35,6 +37,7 @@ export function parseOptions(given: Readonly<Record<string, unknown>>): LabOptio
     jobs: jobs === null ? null : parseJobs(jobs),
     keepEvents: given["keepEvents"] === true,
     thresholds: texts("threshold").map(parseThreshold),
+    traces: texts("trace"),
     json: given["json"] === true,
     quiet: given["quiet"] === true,
   };

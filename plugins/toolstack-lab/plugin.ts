@@ -53,6 +53,7 @@ export default definePlugin({
           .option("--scheduler <name>", "scheduler in place of the experiment's; twice for compare", collect)
           .option("-j, --jobs <n>", "threads (default: one a core)")
           .option("--keep-events", "keep the recordings of all runs")
+          .option("--trace <format>", "write traces of the runs too, such as perfetto; may be repeated", collect)
           .option("--threshold <metric=limit>", "of compare: how much worse B may be, such as wake-p99=5%", collect)
           .option("--json", "print the results as JSON")
           .option("-q, --quiet", "print nothing but results and errors")
