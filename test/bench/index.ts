@@ -1,13 +1,15 @@
 /**
- * Benchmarks, side by side in one run: the software CPU alone on compute kernels, and the boot of Debian's kernel here and in QEMU.
+ * Benchmarks, side by side in one run: the software CPU alone on compute kernels, the boot of Debian's kernel here and in QEMU, and schedulers under
+ * synthetic load.
  *
- * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]`; NAME is a kernel's or `boot`.
+ * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]`; NAME is a kernel's, `boot` or `lab`.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { type BootSeries, boot } from "./boot.ts";
 import { compute } from "./compute.ts";
+import { type LabPoint, labPoint, schedulers } from "./lab.ts";
 import { PROGRAMS } from "./programs.ts";
 import { span } from "./statistics.ts";
 
@@ -63,5 +65,30 @@ if (booted !== null) {
   }
 }
 
+const labPoints: LabPoint[] = [];
+if (wanted("lab")) {
+  console.log(
+    "\nSchedulers, 64 pCPUs: decisions a second of CPU time (in brackets while switches and runstates are recorded)",
+  );
+  const runs = count(values.runs);
+  const point = (scheduler: string, vcpus: number, tracing: boolean): LabPoint => {
+    const measured = labPoint(scheduler, vcpus, tracing, runs);
+    labPoints.push(measured);
+    return measured;
+  };
+  const short = (value: number): string => `${(value / 1000).toFixed(0)}k`.padStart(6);
+  for (const scheduler of schedulers()) {
+    const plain = point(scheduler, 256, false);
+    const traced = point(scheduler, 256, true);
+    const more = [1000, 10_000].map((vcpus) => point(scheduler, vcpus, false));
+    const grown = more.map(
+      (one) => `${one.vcpus} vCPUs ${short(one.decisions)}, x${(one.cost / plain.cost).toFixed(1)} a decision`,
+    );
+    console.log(
+      `${scheduler.padEnd(12)} 256 vCPUs ${short(plain.decisions)} (${short(traced.decisions)}); ${grown.join("; ")}; resident ${more.at(-1)!.resident.toFixed(0)} MiB`,
+    );
+  }
+}
+
 if (values.json !== undefined)
-  writeFileSync(values.json, `${JSON.stringify({ host, compute: kernels, boot: booted }, null, 2)}\n`);
+  writeFileSync(values.json, `${JSON.stringify({ host, compute: kernels, boot: booted, lab: labPoints }, null, 2)}\n`);
