@@ -307,6 +307,7 @@ export class Credit2Scheduler implements Scheduler {
       return IDLE;
     }
     queue.idle &= ~bit;
+    next.burntAt = now;
     if (next !== current) {
       queue.running[slot] = next;
       queue.dequeue(next);
@@ -414,7 +415,11 @@ export class Credit2Scheduler implements Scheduler {
   /** The busy slot of `mask` where a unit should run instead of what runs there; -1: none. Its own goes first, then rising. */
   #victim(one: Credit2Unit, mask: number): number {
     const own = 1 << one.slot;
-    let [best, most] = [-1, 0];
+    const { running } = one.queue;
+    const enough = one.credit - MIGRATE_RESIST;
+    const now = this.#host.now();
+    let best = -1;
+    let most = 0;
     if ((mask & own) !== 0) {
       most = this.#score(one, one.slot);
       if (most > 0) best = one.slot;
@@ -423,6 +428,8 @@ export class Credit2Scheduler implements Scheduler {
     }
     for (let left = mask & ~own; left !== 0; left &= left - 1) {
       const slot = 31 - Math.clz32(left & -left);
+      const current = running[slot]!;
+      if (current === null || enough <= current.leastCredit(now)) continue;
       const score = this.#score(one, slot);
       if (score > most) {
         most = score;

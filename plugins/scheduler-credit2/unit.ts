@@ -79,6 +79,8 @@ export class Credit2Unit {
   budget: Nanoseconds = 0;
   /** Its run time when its present run began. */
   ranBefore: Nanoseconds;
+  /** A time since when it ran, at most, what it has not burned yet. */
+  burntAt: Nanoseconds = 0;
   #burnt: Nanoseconds;
 
   constructor(unit: SchedulingUnit, domain: Credit2Domain, queue: Runqueue, now: Nanoseconds) {
@@ -128,6 +130,12 @@ export class Credit2Unit {
     const credit = this.credit - burnt;
     this.credit = credit < CREDIT_MIN ? CREDIT_MIN : credit;
     if (cap !== 0) this.budget -= time;
+  }
+
+  /** Less credit than this it cannot have at `now`, while it runs: a cheap bound. */
+  leastCredit(now: Nanoseconds): number {
+    const { queue } = this;
+    return this.credit - ((now - this.burntAt) * queue.maxWeight) / this.domain.weight;
   }
 
   /** How long it can run on so much credit. */
