@@ -178,6 +178,8 @@ export interface ArchBackend {
   unmapGrant(vcpu: Vcpu, lo: number, hi: number, mfn: Mfn, flags: number, newLo: number, newHi: number): number;
   /** XENMEM_add_to_physmap and remove: 0 or a negative errno; -ENOSYS where guests own their page tables. mfn -1 removes. */
   setPhysmap(domain: Domain, gfn: Gfn, mfn: Mfn): number;
+  /** XENMEM_maximum_gpfn: the highest gfn that is mapped; default: one below what the guest wrote to arch.max_pfn. */
+  maximumGfn?(domain: Domain): number;
   /** A frame leaves the domain (decrease_reservation, transfer): is nothing of the arch in the way? Takes it out of the p2m. */
   releaseFrame(domain: Domain, gfn: Gfn, mfn: Mfn): boolean;
   /** A fresh frame becomes `gfn` of the domain (populate, increase, exchange, a transferred grant). */
@@ -189,6 +191,11 @@ export interface ArchBackend {
   setPin?(vcpu: Vcpu, pin: number, level: boolean): boolean;
   /** Emulated devices that every domain of the type has, as DomainConfig.devices has them; those of the config come after. Default: none. */
   machineDevices?(vcpus: number): readonly { readonly type: string; readonly spec: string }[];
+  /**
+   * Device types that stand in for others in domains of the type, whose guests have no driver for those: { vbd: "virtio-blk" }. The spec stays
+   * the same. Default: none.
+   */
+  readonly substitutes?: Readonly<Record<string, string>>;
   /** All devices are there and the domain is about to run: tells the guest of them (a device tree, tables). Throws ImageError. Default: nothing. */
   devicesReady?(domain: Domain, devices: readonly PlacedDevice[]): void;
   /** Registers and disassembly around the program counter, for dumps. */

@@ -7,6 +7,7 @@
  * Invariants: callbacks of a device are queued by core and run before the next guest entry, never inside the guest's
  * send; the device's plugin is ejected (its device closed) when a callback throws.
  */
+import type { PlacedDevice } from "../architecture/arch-backend.ts";
 import type { Domain } from "../domain/domain.ts";
 import type { Gfn } from "../machine/frames.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
@@ -69,7 +70,7 @@ export interface HostServices {
    * does not exist is made; one that exists is opened as it is, whatever its size.
    */
   openFile(path: string, mode: "r" | "rw", create?: NewFile): Promise<HostFile>;
-  /** The terminal of a domain's console `index` (0 is the primary one). */
+  /** The terminal of a domain's console `index` (0 is the primary one). Devices share it: all write, the one that wrote last reads. */
   terminal(domain: Domain, index: number): Terminal;
 }
 
@@ -87,7 +88,9 @@ export interface DeviceHost {
   mapForeign(gfns: readonly Gfn[], access: "ro" | "rw"): MappedPages;
   /** Binds an unbound port of the frontend (EVTCHNOP_bind_interdomain by domain 0). Throws EventError with Xen's errno. */
   bindEvent(remotePort: number, onEvent: () => void): { notify(): void; close(): void };
-  /** Raises or lowers an input line of the domain's interrupt controller (an emulated device with `controller`). */
+  /** The emulated devices that the domain has so far: whose addresses and interrupt lines are taken. */
+  neighbours(): readonly PlacedDevice[];
+  /** Raises or lowers an input line of the domain's interrupt controller (an emulated device with `controller`). Throws where there is none. */
   interrupt(line: number, level: boolean): void;
   /** For an interrupt controller: raises or lowers an interrupt pin of a vCPU; the numbers are the arch's (RISC-V: the cause). ENODEV where there is no such pin: false. */
   pin(vcpu: number, pin: number, level: boolean): boolean;
@@ -102,6 +105,8 @@ export interface DeviceHost {
 /** What a device plugin provides for its key. */
 export interface DeviceType<Config = unknown> {
   readonly type: string;
+  /** `emulated`: create makes an EmulatedDevice, and XenStore says nothing of it: no Xen driver is its other end. Default: `split`. */
+  readonly kind?: "split" | "emulated";
   /** Checks the text of one device (xl.cfg syntax); throws ConfigError that names what is wrong. */
   parse(spec: string): Config;
   /** The device's number within the domain (the last part of its XenStore paths). `taken`: the numbers that its devices of this type have. */
@@ -165,6 +170,8 @@ export interface EmulatedDevice {
   describe?(): DeviceDescription;
   /** It is the domain's interrupt controller; one a domain. */
   readonly controller?: InterruptController;
+  /** The device goes away for good: release what open and create took. */
+  close?(): void | Promise<void>;
   save?(): Uint8Array;
   restore?(state: Uint8Array): void;
 }

@@ -26,6 +26,7 @@ import type {
   SplitBackend,
 } from "./device-type.ts";
 import { mapForeign } from "./foreign.ts";
+import { SharedTerminal } from "./shared-terminal.ts";
 import { XenbusHandshake } from "./xenbus.ts";
 
 /** One device of one domain. */
@@ -56,6 +57,7 @@ export class DeviceManager {
   readonly #services: HostServices;
   readonly #attached: Attached[] = [];
   readonly #buses = new Map<number, Bus>();
+  readonly #terminals = new WeakMap<Domain, Map<number, SharedTerminal>>();
   readonly #controllers = new Map<number, InterruptController>();
   /** Set by the hypervisor: where host work waits. */
   loop!: RunLoop;
@@ -74,8 +76,9 @@ export class DeviceManager {
   /** Wraps what a device type does while a device is attached (the guard against callbacks that never return); `what` is for its message. */
   guard: (body: () => void, what: string) => void = (body) => body();
 
-  /** Attaches a device; ConfigError or PluginError say what is wrong with it, and nothing is left behind then. */
-  async attach(domain: Domain, type: string, spec: string): Promise<AttachedDevice> {
+  /** Attaches a device, or what stands in for its type in such a domain; ConfigError or PluginError say what is wrong with it, and nothing is left behind then. */
+  async attach(domain: Domain, wanted: string, spec: string): Promise<AttachedDevice> {
+    const type = substitute(domain, wanted);
     const { value, plugin } = provide(this.machine.hooks.deviceType, "device type", type);
     checkMethods(value, ["parse", "deviceId", "create"], `device type '${type}'`, plugin);
     const config = value.parse(spec);
@@ -121,10 +124,17 @@ export class DeviceManager {
 
   #start(attached: Attached, type: DeviceType, config: unknown): void {
     const { domain, client, frontend, backend } = attached;
-    this.#publish(domain, type, config, frontend, backend);
+    const { kind = "split" } = type;
+    if (kind === "split") this.#publish(domain, type, config, frontend, backend);
     const device = type.create(this.#host(attached), config);
-    const methods = device?.kind === "emulated" ? ["reset", "read", "write"] : ["probe", "connect", "disconnect"];
+    const methods = kind === "emulated" ? ["reset", "read", "write"] : ["probe", "connect", "disconnect"];
     checkMethods(device, methods, `what create of device type '${attached.type}' returns`, attached.plugin);
+    if (device.kind !== kind)
+      throw new PluginError(
+        "HV_PLUGIN_CONTRACT",
+        attached.plugin,
+        `Plugin '${attached.plugin}': device type '${attached.type}' is of kind '${kind}', and create returns one of kind '${device.kind}'.`,
+      );
     attached.device = device;
     if (device.kind === "emulated") this.#addEmulated(attached, device);
     else if (type.handshake !== "none") {
@@ -234,7 +244,15 @@ export class DeviceManager {
       domain,
       frontend: area(frontend),
       backend: area(backend),
-      services: this.#services,
+      services: {
+        openFile: (path, mode, create) => this.#services.openFile(path, mode, create),
+        terminal: (owner, index) => {
+          const { terminal, leave } = this.#terminal(owner, index);
+          resources.add(leave);
+          return { ...terminal, onInput: (waiting) => terminal.onInput(guarded(waiting)) };
+        },
+      },
+      neighbours: () => this.emulated(domain),
       mapGrants: (references, access) => mapped(domain.grants.mapForBackend(references, access)),
       mapForeign: (gfns, access) => mapped(mapForeign(machine, domain, gfns, access)),
       bindEvent: (port, onEvent) => {
@@ -264,6 +282,15 @@ export class DeviceManager {
       now: () => machine.now,
       log: (message) => machine.log(`${name}: ${message}`),
     };
+  }
+
+  /** A new user of a domain's terminal. */
+  #terminal(domain: Domain, index: number): ReturnType<SharedTerminal["join"]> {
+    const terminals = this.#terminals.get(domain) ?? new Map<number, SharedTerminal>();
+    this.#terminals.set(domain, terminals);
+    const shared = terminals.get(index) ?? new SharedTerminal(this.#services.terminal(domain, index));
+    terminals.set(index, shared);
+    return shared.join();
   }
 
   #fault(attached: Attached, error: unknown): void {
@@ -316,7 +343,7 @@ export class DeviceManager {
       this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`);
     }
     try {
-      if (device?.kind === "split") await device.close?.();
+      await device?.close?.();
     } catch (error) {
       this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`);
     }
@@ -351,6 +378,12 @@ export class DeviceManager {
     }
     return bus;
   }
+}
+
+/** The type that stands in for another one in such a domain, else the type itself. */
+function substitute({ arch }: Domain, type: string): string {
+  const substitutes = arch?.substitutes;
+  return substitutes !== undefined && Object.hasOwn(substitutes, type) ? substitutes[type]! : type;
 }
 
 /** PluginError, naming the first method that is missing. */

@@ -9,9 +9,11 @@ import { GTF } from "../../core/abi/index.ts";
 import {
   type ArchBackend,
   type BuildResult,
+  createExit,
   type DomainImage,
   type Exit,
   ExitCode,
+  type PlacedDevice,
 } from "../../core/architecture/arch-backend.ts";
 import type { GuestAbi } from "../../core/architecture/guest-abi.ts";
 import type { HostFile, HostServices, NewFile, Terminal } from "../../core/device/device-type.ts";
@@ -28,14 +30,34 @@ import { FAKE_ABIS, FakeArch } from "./fake-arch.ts";
 /** Bytes of a version 1 grant entry. */
 const GRANT_ENTRY = 8;
 
+/** The pin that its vCPUs have: a RISC-V hart's supervisor external interrupt. */
+export const SCRIPTED_PIN = 9;
+
 /** Its vCPUs take upcalls and block. */
 class ScriptedArch extends FakeArch {
   readonly events = new Map<Domain, Map<number, number>>();
+  /** Levels of the pins that were ever set, by `VCPU:PIN`. */
+  readonly pins = new Map<Domain, Map<string, boolean>>();
+  /** What a port would tell its guest of. */
+  readonly placed = new Map<Domain, readonly PlacedDevice[]>();
+  readonly substitutes: Readonly<Record<string, string>>;
   readonly #memory: Frames;
 
-  constructor(frames: Frames, abi: GuestAbi) {
+  constructor(frames: Frames, abi: GuestAbi, substitutes: Readonly<Record<string, string>>) {
     super(frames, abi, false);
     this.#memory = frames;
+    this.substitutes = substitutes;
+  }
+
+  setPin(vcpu: Vcpu, pin: number, level: boolean): boolean {
+    if (pin !== SCRIPTED_PIN) return false;
+    const pins = this.pins.get(vcpu.domain) ?? new Map<string, boolean>();
+    this.pins.set(vcpu.domain, pins.set(`${vcpu.id}:${pin}`, level));
+    return true;
+  }
+
+  devicesReady(domain: Domain, devices: readonly PlacedDevice[]): void {
+    this.placed.set(domain, devices);
   }
 
   override buildDomain(domain: Domain, image: DomainImage): BuildResult {
@@ -174,6 +196,9 @@ export interface ScriptedOptions {
   readonly host?: MemoryHost;
   /** Guests with these devices; default 1. */
   readonly guests?: number;
+  /** vCPUs of each; default 1. */
+  readonly vcpus?: number;
+  readonly substitutes?: Readonly<Record<string, string>>;
 }
 
 /** A machine with scripted guests. */
@@ -197,7 +222,7 @@ export async function scriptedMachine(options: ScriptedOptions): Promise<Scripte
     api: "^1.0.0",
     apply(hypervisor) {
       hypervisor.hooks.arch.for("scripted").tap("scripted", (archHost): ArchBackend => {
-        arch = new ScriptedArch(archHost.frames, abi);
+        arch = new ScriptedArch(archHost.frames, abi, options.substitutes ?? {});
         return arch;
       });
       hypervisor.hooks.scheduler.for("fifo").tap("scripted", (schedulerHost) => new FifoScheduler(schedulerHost));
@@ -229,7 +254,7 @@ export async function scriptedMachine(options: ScriptedOptions): Promise<Scripte
       ramdisk: null,
       extra: "",
       memoryMiB: 1,
-      vcpus: 1,
+      vcpus: options.vcpus ?? 1,
       devices: options.devices,
       schedulerParams: {},
     });
@@ -304,6 +329,28 @@ export class ScriptedGuest {
   }
   write(path: string, value: string | number): void {
     this.hypervisor.store.client.write(`/local/domain/${this.domain.id}/${path}`, String(value));
+  }
+  /** Reads an address of its bus. */
+  ioRead(address: number, size: 1 | 2 | 4 = 4, space: "mmio" | "pio" = "mmio"): number {
+    return this.#io(address, size, space, null);
+  }
+  ioWrite(address: number, value: number, size: 1 | 2 | 4 = 4, space: "mmio" | "pio" = "mmio"): void {
+    this.#io(address, size, space, value);
+  }
+  #io(address: number, size: 1 | 2 | 4, space: "mmio" | "pio", value: number | null): number {
+    const exit = createExit();
+    const [addressLo, addressHi] = [address % 2 ** 32, Math.floor(address / 2 ** 32)];
+    Object.assign(exit, { space, addressLo, addressHi, size, write: value !== null, valueLo: value ?? 0 });
+    this.hypervisor.devices.io(this.domain, exit);
+    return exit.valueLo;
+  }
+  /** The level of a vCPU's pin. */
+  pin(vcpu = 0, pin = SCRIPTED_PIN): boolean {
+    return this.#arch.pins.get(this.domain)?.get(`${vcpu}:${pin}`) ?? false;
+  }
+  /** Its emulated devices, as its port was told of them. */
+  get placed(): readonly PlacedDevice[] {
+    return this.#arch.placed.get(this.domain) ?? [];
   }
   /** A node of the backend of one of its devices. */
   backend(type: string, id: number, key: string): string | undefined {

@@ -296,6 +296,7 @@ describe("a device that throws is closed, alone", () => {
       apply: ({ hooks }) =>
         hooks.deviceType.for("port").tap("test", () => ({
           type: "port",
+          kind: "emulated",
           parse: () => null,
           deviceId: () => 0,
           create: () => ({
