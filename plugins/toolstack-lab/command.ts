@@ -31,7 +31,7 @@ import {
   type StudyPoint,
   studyKey,
 } from "./study.ts";
-import { comparisonText, pointText, sweepText } from "./text.ts";
+import { comparisonText, faultSentences, pointText, sweepText } from "./text.ts";
 
 /** Exit code of compare when B is worse than a threshold allows. */
 export const EXIT_EXCEEDED = 2;
@@ -322,7 +322,9 @@ class Lab {
         if (live) stderr.write(`\r${done} of ${all} runs${done === all ? "\n" : ""}`);
       },
     };
-    return runStudy(plan, out, context);
+    const points = await runStudy(plan, out, context);
+    for (const text of faultSentences(points)) stderr.write(`hookvisor: ${text}; fifo took over\n`);
+    return points;
   }
 
   /** The report, and the traces that were asked for. */

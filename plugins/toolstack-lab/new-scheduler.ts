@@ -54,13 +54,9 @@ function plugin(name: string): string {
 import { definePlugin, type Scheduler, type SchedulerHost, type SchedulerPcpu, type SchedulingUnit } from "hookvisor";
 
 const TURN = 5_000_000; // nanoseconds
-
 function make(host: SchedulerHost): Scheduler {
-  // Runnable units that run nowhere, in the order of their turns.
-  const queue: SchedulingUnit[] = [];
-  const wake = (unit: SchedulingUnit): void => {
-    if (unit.runningOn !== null || queue.includes(unit)) return;
-    queue.push(unit);
+  const queue: SchedulingUnit[] = []; // runnable units that wait for their turn, the next one first
+  const offer = (unit: SchedulingUnit): void => {
     const idle = host.pcpus.find((pcpu) => pcpu.currentUnit === null && unit.hardAffinity.has(pcpu.id));
     if (idle !== undefined) host.tickle(idle);
   };
@@ -68,25 +64,29 @@ function make(host: SchedulerHost): Scheduler {
     if (queue.includes(unit)) queue.splice(queue.indexOf(unit), 1);
   };
   return {
-    insertUnit: () => {},
+    insertUnit() {},
     removeUnit: sleep,
-    wake,
     sleep,
-    doSchedule(pcpu: SchedulerPcpu) {
-      const at = queue.findIndex((unit) => unit.hardAffinity.has(pcpu.id) && unit.runningOn === null);
-      const current = pcpu.currentUnit?.runnable ? pcpu.currentUnit : null;
-      if (at < 0) return { unit: current, slice: current === null ? null : TURN };
-      return { unit: queue.splice(at, 1)[0]!, slice: TURN };
+    wake(unit) {
+      if (unit.runningOn !== null || queue.includes(unit)) return;
+      queue.push(unit);
+      offer(unit);
     },
-    // The unit has left its pCPU: if it can go on, it waits for its next turn.
-    contextSaved: (unit) => unit.runnable && wake(unit),
+    doSchedule(pcpu: SchedulerPcpu) {
+      const current = pcpu.currentUnit?.runnable ? pcpu.currentUnit : null;
+      if (current !== null && !queue.includes(current)) queue.push(current);
+      const free = queue.filter((unit) => unit === current || unit.runningOn === null);
+      const next = free.find((unit) => unit.hardAffinity.has(pcpu.id)) ?? null;
+      if (next !== null) sleep(next);
+      if (current !== null && current !== next) offer(current);
+      return { unit: next, slice: next === null ? null : TURN };
+    },
   };
 }
 
 export default definePlugin({
   name: "scheduler-${name}",
   api: "^1.0.0",
-  description: "${name}: equal turns from one queue",
   apply: ({ hooks }) => hooks.scheduler.for("${name}").tap("scheduler-${name}", make),
 });
 `;

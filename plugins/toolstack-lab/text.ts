@@ -52,7 +52,7 @@ export function pointText({ experiment, runs }: StudyPoint): string {
   const { pools, seeds, duration, warmUp, machine } = experiment;
   const schedulers = pools.map((pool) => (pools.length === 1 ? pool.scheduler : `${pool.name}: ${pool.scheduler}`));
   const head = `${experiment.name}: ${schedulers.join(", ")} on ${machine.pcpus} pCPU${machine.pcpus === 1 ? "" : "s"}, ${formatTime(duration - warmUp)} measured, ${seeds.length === 1 ? `seed ${seeds[0]}` : `${seeds.length} seeds`}\n`;
-  return `${head}\n${groupsText({ experiment, runs })}\n${figuresText(runs)}${faultsText(runs)}`;
+  return `${head}\n${groupsText({ experiment, runs })}\n${figuresText(runs)}`;
 }
 
 /** Shares by group of domains, means over the runs. */
@@ -110,12 +110,17 @@ function figuresText(runs: StudyPoint["runs"]): string {
   ]);
 }
 
-function faultsText(runs: StudyPoint["runs"]): string {
-  return runs
-    .flatMap(({ seed, faults }) =>
-      faults.map(({ plugin, reason }) => `seed ${seed}: plugin '${plugin}' was ejected: ${reason}\n`),
-    )
-    .join("");
+/** What was ejected in which runs, a sentence each. */
+export function faultSentences(points: readonly StudyPoint[]): readonly string[] {
+  const runs = points.flatMap((point) => point.runs);
+  const found = new Map<string, number>();
+  for (const { faults } of runs)
+    for (const { plugin, reason } of faults.slice(0, 1)) {
+      const text = `plugin '${plugin}' was ejected (${reason})`;
+      found.set(text, (found.get(text) ?? 0) + 1);
+    }
+  const all = runs.length;
+  return [...found].map(([text, count]) => (all === 1 ? text : `in ${count} of ${all} runs ${text}`));
 }
 
 /** Figures of a sweep, a point a row. */
