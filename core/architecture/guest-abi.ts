@@ -12,4 +12,6 @@ export interface GuestAbi {
   readonly align64: 4 | 8;
   /** Vcpu_info structures in the shared info page (XEN_LEGACY_MAX_VCPUS). */
   readonly legacyVcpus: number;
+  /** Its arch_vcpu_info and arch_shared_info are empty, as Arm's and RISC-V's are; default: they are x86's. */
+  readonly bareInfo?: true;
 }

@@ -2,12 +2,12 @@
  * The shared info page of a domain, and each vCPU's vcpu_info, wherever it lies (xen.h: shared_info, vcpu_info).
  *
  * Design: offsets are computed once per domain from the guest's ABI; event bits are reached bytewise, which serves both byte
- * orders without 64-bit arithmetic. vcpu_info and arch_shared_info have x86's sizes in every ABI of this project.
+ * orders without 64-bit arithmetic. vcpu_info and arch_shared_info are x86's, or with GuestAbi.bareInfo those without an arch's part.
  * Invariants: the page is a frame that the domain owns, held by one reference and one writable type reference until `release`
  * (Xen: share_xen_page_with_guest), so that it can become no page table and cannot be given back; every write is reported by
  * `frames.wrote`; a vCPU without a vcpu_info (number >= legacyVcpus, none registered) has infoAddress -1 and takes no events.
  */
-import { arch_shared_info, defineSharedInfo, isI386, vcpu_info } from "../abi/index.ts";
+import { arch_shared_info, defineSharedInfo, defineStruct, defineVcpuInfo, isI386, vcpu_info } from "../abi/index.ts";
 import type { GuestAbi } from "../architecture/guest-abi.ts";
 import { FRAME_SHIFT, FRAME_SIZE, type Frames, FrameType, type Mfn } from "../machine/frames.ts";
 import type { Nanoseconds } from "../machine/timers.ts";
@@ -15,6 +15,9 @@ import type { Domain } from "./domain.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 const SECOND = 1e9;
+
+const NOTHING = defineStruct("arch", {});
+const BARE_VCPU_INFO = defineVcpuInfo(NOTHING);
 
 export class SharedInfo {
   readonly mfn: Mfn;
@@ -49,8 +52,9 @@ export class SharedInfo {
   }
 
   private constructor(frames: Frames, abi: GuestAbi, mfn: Mfn) {
-    const layout = defineSharedInfo(vcpu_info, arch_shared_info, abi.legacyVcpus).at(abi);
-    const vcpuLayout = vcpu_info.at(abi);
+    const whole = defineSharedInfo(vcpu_info, arch_shared_info, abi.legacyVcpus).at(abi);
+    const layout = abi.bareInfo ? defineSharedInfo(BARE_VCPU_INFO, NOTHING, abi.legacyVcpus).at(abi) : whole;
+    const vcpuLayout = (abi.bareInfo ? BARE_VCPU_INFO : vcpu_info).at(abi);
     if (layout.size > FRAME_SIZE) throw new RangeError(`shared_info of ${abi.name} has ${layout.size} bytes`);
     const base = mfn * FRAME_SIZE;
     this.#frames = frames;
@@ -63,8 +67,8 @@ export class SharedInfo {
     this.#pending = base + layout.fields.evtchn_pending.offset;
     this.#mask = base + layout.fields.evtchn_mask.offset;
     this.#wallclock = base + layout.fields.wc_version.offset;
-    this.#wallclockHigh = base + (isI386(abi) ? layout.fields["arch.wc_sec_hi"] : layout.fields.wc_sec_hi).offset;
-    this.#maxPfn = base + layout.fields["arch.max_pfn"].offset;
+    this.#wallclockHigh = base + (isI386(abi) ? whole.fields["arch.wc_sec_hi"] : layout.fields.wc_sec_hi).offset;
+    this.#maxPfn = abi.bareInfo ? -1 : base + whole.fields["arch.max_pfn"].offset;
     this.#selector = vcpuLayout.fields.evtchn_pending_sel.offset;
     this.#little = abi.endian === "little";
     this.#wordBits = abi.wordBytes * 8;
@@ -210,8 +214,9 @@ export class SharedInfo {
     this.wrote(this.#wallclockHigh, 4);
   }
 
-  /** What the guest has written to arch.max_pfn; a hostile number, at most 2^53 or Infinity. */
+  /** What the guest has written to arch.max_pfn; a hostile number, at most 2^53 or Infinity; 0 where there is no such member. */
   maxPfn(): number {
+    if (this.#maxPfn < 0) return 0;
     const { view } = this.#frames;
     const little = this.#little;
     if (this.abi.wordBytes === 4) return view.getUint32(this.#maxPfn, little);

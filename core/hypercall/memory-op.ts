@@ -145,7 +145,7 @@ function addQueries(group: ReturnType<HypercallTable["group"]>, machine: Machine
   group.add(
     XENMEM.maximum_gpfn,
     "maximum_gpfn",
-    query((domain) => Math.min(domain.shared?.maxPfn() ?? 0, 0xffffffff) - 1),
+    query((domain) => domain.arch?.maximumGfn?.(domain) ?? Math.min(domain.shared?.maxPfn() ?? 0, 0xffffffff) - 1),
   );
 }
 
