@@ -94,6 +94,8 @@ export class CreditUnit implements Linked<CreditUnit> {
   /** The queue that it waits in, and the list there; its neighbours. */
   queue: Runqueue | null = null;
   list = 0;
+  /** Order of arrival in the queue. */
+  sequence = 0;
   previous: CreditUnit | null = null;
   next: CreditUnit | null = null;
   /** Its affinity allows several pCPUs, and prefers some of them. */
@@ -201,6 +203,7 @@ export function account(
           credit = Math.floor(credit / 2);
         }
       }
+      one.queue?.note(one);
       one.credit = credit;
       balance += credit;
     }

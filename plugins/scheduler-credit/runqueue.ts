@@ -45,6 +45,8 @@ export class Runqueue {
   /** The pCPU is still in the pool. */
   present = true;
   readonly #lists: LinkedList<CreditUnit>[];
+  readonly #changed: CreditUnit[] = [];
+  #sequence = 0;
 
   constructor(pcpu: SchedulerPcpu, node: NodeQueues) {
     this.pcpu = pcpu;
@@ -67,12 +69,14 @@ export class Runqueue {
   /** Behind everything of its priority or higher; a unit that yields also lets one lower pass. */
   add(one: CreditUnit): void {
     const list = Priority.boost - one.priority;
+    one.sequence = this.#sequence++;
     if (one.yielded)
       for (let lower = list + 1; lower < LISTS; lower++) {
         const passes = this.#lists[lower]!.first;
         if (passes === null) continue;
         this.#lists[lower]!.insertAfter(one, passes);
         this.#count(one, lower);
+        this.#changed.push(one);
         return;
       }
     this.#lists[list]!.append(one);
@@ -97,22 +101,32 @@ export class Runqueue {
     one.queue = null;
   }
 
-  /** Puts everybody into the list of the present priority, in the present order. */
+  /** Accounting has changed the priority of a unit that waits here: the next sort moves it. */
+  note(one: CreditUnit): void {
+    if (Priority.boost - one.priority !== one.list) this.#changed.push(one);
+  }
+
+  /** Puts units whose priority has changed into its list: who sinks before those that are there, who rises behind them. */
   sort(): void {
-    let one = this.first();
-    if (one === null) return;
-    const all: CreditUnit[] = [];
-    let wrong = false;
-    for (; one !== null; one = this.after(one)) {
-      all.push(one);
-      if (Priority.boost - one.priority !== one.list) wrong = true;
+    const changed = this.#changed;
+    if (changed.length === 0) return;
+    const wrong = changed.filter((one) => one.queue === this && Priority.boost - one.priority !== one.list);
+    changed.length = 0;
+    wrong.sort((a, b) => a.list - b.list || a.sequence - b.sequence);
+    for (const one of wrong) {
+      const list = Priority.boost - one.priority;
+      if (list >= one.list) continue;
+      this.remove(one);
+      this.#lists[list]!.append(one);
+      this.#count(one, list);
     }
-    if (!wrong) return;
-    for (const unit of all) this.remove(unit);
-    for (const unit of all) {
-      const list = Priority.boost - unit.priority;
-      this.#lists[list]!.append(unit);
-      this.#count(unit, list);
+    for (let i = wrong.length - 1; i >= 0; i--) {
+      const one = wrong[i]!;
+      const list = Priority.boost - one.priority;
+      if (list <= one.list) continue;
+      this.remove(one);
+      this.#lists[list]!.prepend(one);
+      this.#count(one, list);
     }
   }
 
