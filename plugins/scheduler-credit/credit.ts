@@ -60,6 +60,14 @@ export class CreditScheduler implements Scheduler {
     if (this.#places.of(pcpu.id) !== undefined) return;
     this.#places.add(pcpu);
     this.#rehome(this.#places.limbo);
+    // Core gives units their affinity to the new pCPU before it tells of it: they were put where they may not run.
+    for (const queue of this.#places.queues)
+      for (const one of [...queue])
+        if (!one.unit.hardAffinity.has(queue.pcpu.id)) {
+          queue.remove(one);
+          this.#enqueue(one);
+          this.#tickleFor(one);
+        }
   }
 
   pcpuRemoved(pcpu: SchedulerPcpu): void {
