@@ -196,10 +196,9 @@ export class Credit2Scheduler implements Scheduler {
     one.requeue = false;
     one.migrateTo = null;
     if (one.queue.running[one.slot] === one) one.queue.running[one.slot] = null;
-    if (one.domain.cap !== 0) {
-      one.burn();
-      if (giveBack(one)) this.#unpark(one.domain, now);
-    }
+    // Core takes it off without asking when it moves it: doSchedule has not seen what it ran then.
+    one.burn();
+    if (one.domain.cap !== 0 && giveBack(one)) this.#unpark(one.domain, now);
     if (migrateTo !== null) this.#move(one, migrateTo, now);
     if (requeue && unit.runnable && !one.parked) {
       this.#enqueue(one, now);
