@@ -8,7 +8,13 @@ import type { SchedulerProperty, SchedulerUnderTest, SuiteFramework } from "./sc
 import { claimedProperties } from "./scheduler/policy.ts";
 import { genericProperties } from "./scheduler/properties.ts";
 
-export type { SchedulerClaims, SchedulerProperty, SchedulerUnderTest, SuiteFramework } from "./scheduler/contract.ts";
+export type {
+  Decided,
+  SchedulerClaims,
+  SchedulerProperty,
+  SchedulerUnderTest,
+  SuiteFramework,
+} from "./scheduler/contract.ts";
 
 /** The properties of the kit for a scheduler: those for all, and those that it claims. */
 export function schedulerProperties(under: SchedulerUnderTest): SchedulerProperty[] {

@@ -53,6 +53,11 @@ export interface SchedulerClaims {
     server(period: number, budget: number, extra: boolean): ParamValues;
     /** The utilisation that fits. */
     readonly utilisation: number;
+    /**
+     * The same parameters can be set for a domain before it first wakes; its periods count from there, and in each it has its budget,
+     * whatever it ran in the one before and whenever it slept.
+     */
+    readonly grid?: boolean;
     /** What of a period's budget may come late, at most. Default 0. */
     readonly late?: number;
   };
@@ -83,8 +88,17 @@ export interface SchedulerClaims {
    * who waits and in which order. Default: the whole state is.
    */
   lasting?(state: SchedulerState): unknown;
-  /** What must hold of the state that `save` returns after each decision: an error text, or null. `decided`: the unit's id, null: idle. */
-  invariant?(state: SchedulerState, decided: { readonly pcpu: number; readonly unit: number | null }): string | null;
+  /** What must hold of the state that `save` returns after each decision: an error text, or null. */
+  invariant?(state: SchedulerState, decided: Decided): string | null;
+}
+
+/** A decision that has just been taken; units by their ids. */
+export interface Decided {
+  readonly pcpu: number;
+  /** Who runs next; null: nobody. */
+  readonly unit: number | null;
+  /** Units that can run and run nowhere, but for the one that was chosen. */
+  readonly waiting: readonly number[];
 }
 
 /** A scheduler under test, with what it claims. */
@@ -93,6 +107,8 @@ export interface SchedulerUnderTest extends SchedulerClaims {
   make(host: SchedulerHost): Scheduler;
   /** Runs of random loads of each property, times this. Default 1. */
   readonly effort?: number;
+  /** A load that fails is made as small as possible, which may take a while. Default true. */
+  readonly shrink?: boolean;
   /** Seed of the random loads. Default 1; null: another at each run. */
   readonly seed?: number | null;
 }

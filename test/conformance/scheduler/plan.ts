@@ -94,7 +94,7 @@ function events(kinds: readonly EventKind[]): fc.Arbitrary<EventPlan[]> {
       b: fc.nat(255),
       x: fc.nat(1023),
     }),
-    { maxLength: 24 },
+    { maxLength: 24, size: "max" },
   );
 }
 

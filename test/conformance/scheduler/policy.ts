@@ -232,56 +232,53 @@ function deadlines(under: SchedulerUnderTest): void {
     }),
     options(under, 15),
   );
-  exactPeriods(under);
+  if (under.deadlines!.grid === true) exactPeriods(under);
 }
 
-/** From its first wake on a hog has its budget at the end of each period, though it falls asleep and wakes at odd times. */
+/** In each period that begins while it could run a unit has its budget, no less and no more, though it slept and woke at odd times before. */
 function exactPeriods(under: SchedulerUnderTest): void {
-  const { server, utilisation, late = 0 } = under.deadlines!;
+  const { server, utilisation } = under.deadlines!;
   const inputs = fc.record({
     period: fc.constantFrom(5, 10, 20),
     budget: fc.integer({ min: 1, max: 9 }),
-    gap: fc.integer({ min: 1, max: 99 }),
     rival: fc.integer({ min: 1, max: 9 }),
+    extra: fc.boolean(),
+    /** Naps: how much it runs first, and how long it sleeps then, in hundredths of its period. */
+    naps: fc.array(fc.tuple(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 1, max: 250 })), {
+      minLength: 1,
+      maxLength: 3,
+    }),
   });
   fc.assert(
-    fc.property(inputs, ({ period, budget, gap, rival }) => {
+    fc.property(inputs, ({ period, budget, rival, extra, naps }) => {
       const [load, watch] = prepare(under, 1);
       const length = period * MS;
       const share = Math.min(utilisation, budget / 10);
       const rest = Math.min(utilisation - share, rival / 10);
       if (rest < 0.01) return;
-      let first = true;
-      // A sleep that ends in the middle of a period, then all it can get.
+      const [own, others] = [share, rest].map((u) => Math.floor((u * length) / 1000) * 1000);
+      let nap = 0;
       const napper: Behaviour = () => {
-        if (!first) return { run: 1e12, sleep: 0 };
-        first = false;
-        return { run: 1000, sleep: Math.floor((length * gap) / 100) };
+        const [run, sleep] = naps[nap++] ?? [];
+        if (run === undefined || sleep === undefined) return { run: 1e12, sleep: 0 };
+        return { run: 1000 + Math.floor((length * run) / 100), sleep: Math.floor((length * sleep) / 100) };
       };
-      const one = load.domain("one", [napper]);
-      const other = load.domain("other", [hog]);
-      const values = [share, rest].map((u) => Math.floor((u * length) / 1000) * 1000);
-      adjusted(load, one.vcpus[0]!, server(length, values[0]!, false));
-      adjusted(load, other.vcpus[0]!, server(length, values[1]!, true));
-      load.run(length);
-      load.run(3 * length);
-      const from = load.domainTime(one);
-      for (let k = 1; k <= 40; k++) {
-        load.run((3 + k) * length);
-        const ran = load.domainTime(one) - from;
-        const least = (k - 1) * values[0]! - late;
+      const one = load.domain("one", [napper], server(length, own!, false));
+      load.domain("other", [hog], server(length, others!, extra));
+      for (let k = 0; k < 60; k++) {
+        load.run(k * length);
+        const awake = nap > naps.length;
+        const before = load.domainTime(one);
+        load.run((k + 1) * length);
+        const ran = load.domainTime(one) - before;
         check(
-          ran >= least,
-          `${values[0]} ns in each ${length} ns: ${ran} ns after ${k} periods, at least ${least} are due`,
-        );
-        check(
-          ran <= (k + 1) * values[0]!,
-          `${values[0]} ns in each ${length} ns without extra time: ${ran} ns after ${k} periods`,
+          ran <= own! && (!awake || ran === own!),
+          `period ${k}: ${ran} ns for ${own} in each ${length} ns without extra time, ${others} of another; naps ${naps}`,
         );
       }
       verdict(load, watch);
     }),
-    options(under, 25),
+    options(under, 60),
   );
 }
 
@@ -370,12 +367,13 @@ function frames(under: SchedulerUnderTest): void {
   const inputs = fc.record({
     windows: fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 6 }),
     gap: fc.integer({ min: 0, max: 10 }),
-    dispatch: fc.integer({ min: 0, max: 300_000 }),
+    /** doSchedule comes so late at most, and so do timers. */
+    dispatch: fc.integer({ min: 0, max: 240_000 }),
     seed: fc.nat(1000),
   });
   fc.assert(
     fc.property(inputs, ({ windows, gap, dispatch, seed }) => {
-      const [load, watch] = prepare(under, 1, { ...CALM, length: 1e15, dispatch, seed });
+      const [load, watch] = prepare(under, 1, { ...CALM, length: 1e15, dispatch, late: dispatch, seed });
       const domains = windows.map((_, i) => load.domain(`d${i}`, [hog]));
       const lengths = windows.map((w) => w * 500_000);
       const major = lengths.reduce((sum, l) => sum + l, 0) + gap * 500_000;
@@ -390,7 +388,7 @@ function frames(under: SchedulerUnderTest): void {
         if (i < 0 || now < begin) return;
         starts[i]!++;
         const behind = (now - begin - offsets[i]! + major) % major;
-        if (behind > dispatch)
+        if (behind > 2 * dispatch)
           watch.problem(
             `window ${i} of ${lengths} in ${major} begins ${behind} ns late in frame ${Math.floor((now - begin) / major)}`,
           );
@@ -402,7 +400,7 @@ function frames(under: SchedulerUnderTest): void {
       domains.forEach((d, i) => {
         const ran = load.domainTime(d) - before[i]!;
         const off = Math.abs(ran - count * lengths[i]!);
-        check(off <= (count + 1) * dispatch, `${d.name} ran ${ran} ns in ${count} windows of ${lengths[i]} ns`);
+        check(off <= 2 * (count + 1) * dispatch, `${d.name} ran ${ran} ns in ${count} windows of ${lengths[i]} ns`);
         check(Math.abs(starts[i]! - count) <= 1, `${d.name} had ${starts[i]} windows in ${count} frames`);
       });
     }),
@@ -412,39 +410,32 @@ function frames(under: SchedulerUnderTest): void {
 
 // ---- moves ---------------------------------------------------------------------------------------
 
-/** A hog that waits and is moved all the time waits as long as one that stays. */
+/**
+ * A hog that waits is given its affinity once more. Whether it runs soon after is compared with the same run without that: a move is lawful
+ * reason to wait longer, none to run earlier.
+ */
 function moves(under: SchedulerUnderTest): void {
-  for (const hogs of [2, 3]) {
-    const [load, watch] = prepare(under, 2);
-    const both = new Set([0, 1]);
-    const domains = Array.from({ length: hogs * 2 }, (_, i) => load.domain(`d${i}`, [hog]));
-    const one = domains[0]!.vcpus[0]!;
-    domains.forEach((d, i) => {
-      if (i > 0) load.scheduling.setAffinity(d.vcpus[0]!, new Set([i % 2]), new Set([i % 2]));
-    });
-    let moved = 0;
-    let early = 0;
-    let to = 0;
-    load.run(500 * MS);
-    while (load.machine.now < 10 * SECOND) {
-      load.run(load.machine.now + 7 * MS);
-      if (one.runningOn !== null) continue;
-      // Who runs where it goes has only just begun its turn: nobody's turn ends by itself now.
-      to = 1 - to;
-      const pcpu = load.machine.pcpus[to]!;
-      const since = load.machine.now - (pcpu.current?.runStateSince ?? 0);
-      if (since > 10 * MS) continue;
-      moved++;
-      load.scheduling.setAffinity(one, new Set([to]), new Set([to]));
-      load.run(load.machine.now + 3 * MS);
-      if (one.runningOn !== null) early++;
-      load.scheduling.setAffinity(one, both, both);
+  let tried = 0;
+  for (const hogs of [2, 3, 4])
+    for (let at = 101 * MS; at < 1 * SECOND; at += 23 * MS) {
+      const runsSoon = (move: boolean): boolean | null => {
+        const [load, watch] = prepare(under, 1);
+        const [one] = Array.from({ length: hogs }, (_, i) => load.domain(`d${i}`, [hog]))[0]!.vcpus;
+        load.run(at);
+        if (one!.runningOn !== null) return null;
+        const before = load.cpuTime(one!);
+        if (move) load.scheduling.setAffinity(one!, new Set([0]), new Set([0]));
+        load.run(at + 3 * MS);
+        verdict(load, watch);
+        return load.cpuTime(one!) > before;
+      };
+      const stays = runsSoon(false);
+      if (stays === null) continue;
+      tried++;
+      check(
+        stays || runsSoon(true) === false,
+        `of ${hogs} hogs one that waits at ${at} ns runs within 3 ms when it is moved, and does not when it stays`,
+      );
     }
-    verdict(load, watch);
-    check(moved > 20, `only ${moved} moves of a waiting unit could be tried`);
-    check(
-      early <= moved / 5,
-      `${early} of ${moved} times a waiting unit ran within 3 ms of a move, before others' turns were over`,
-    );
-  }
+  check(tried >= 20, `only ${tried} moves of a waiting unit could be tried`);
 }

@@ -15,10 +15,18 @@ import { Watch } from "./watch.ts";
 
 /** Options of fast-check for `runs` random inputs. */
 export function options(under: SchedulerUnderTest, runs: number): fc.Parameters<unknown> {
-  const { effort = 1, seed = 1 } = under;
+  const { effort = 1, seed = 1, shrink = true } = under;
   const numRuns = Math.max(1, Math.round(runs * effort));
-  return { numRuns, ...(seed === null ? {} : { seed }), interruptAfterTimeLimit: 30_000 * Math.max(1, effort) };
+  return {
+    numRuns,
+    endOnFailure: !shrink,
+    ...(seed === null ? {} : { seed }),
+    interruptAfterTimeLimit: 15_000 * Math.max(1, effort),
+  };
 }
+
+/** What happens more often where restores matter. */
+const RESTORES: readonly EventKind[] = ["replace", "replace", "replace", "domainParam", "unitParam", "poolParam"];
 
 export function genericProperties(under: SchedulerUnderTest): SchedulerProperty[] {
   const trials = (runs: number, arbitrary: fc.Arbitrary<Plan>, body: (plan: Plan) => void): void =>
@@ -28,11 +36,11 @@ export function genericProperties(under: SchedulerUnderTest): SchedulerProperty[
   const properties: SchedulerProperty[] = [
     {
       name: "is never ejected, loses nobody, keeps affinity and pool, under random loads, hotplug and moves",
-      run: () => trials(40, plans(without("replace")), lawful),
+      run: () => trials(60, plans(without("replace")), lawful),
     },
     {
       name: "the same while parameters change at random within their bounds",
-      run: () => trials(40, plans(EVENTS.filter((kind) => kind !== "replace")), lawful),
+      run: () => trials(60, plans(EVENTS.filter((kind) => kind !== "replace")), lawful),
     },
     {
       name: "the same while dispatch and tickles are late, timers late, coalesced or lost",
@@ -48,12 +56,12 @@ export function genericProperties(under: SchedulerUnderTest): SchedulerProperty[
     },
     {
       name: "a new instance goes on from the state of the old one: parameters, state, nobody lost",
-      run: () => trials(25, plans([...EVENTS, "replace", "replace", "replace"], { lazy: true }), lawful),
+      run: () => trials(50, plans([...EVENTS, ...RESTORES], { lazy: true }), lawful),
     },
     {
       name: "gives equal runs for equal inputs",
       run: () =>
-        trials(6, plans(EVENTS, { disturbed: true }), (plan) => {
+        trials(10, plans(EVENTS, { disturbed: true }), (plan) => {
           const first = new Trial(under, plan).run();
           check(first === new Trial(under, plan).run(), "two equal runs differ");
         }),
@@ -66,7 +74,7 @@ export function genericProperties(under: SchedulerUnderTest): SchedulerProperty[
     properties.push({
       name: "the state keeps its invariant at each decision, late dispatch and changing parameters included",
       run: () =>
-        trials(40, plans(EVENTS, { disturbed: true, lazy: true }), (plan) => void new Trial(under, plan, true).run()),
+        trials(60, plans(EVENTS, { disturbed: true, lazy: true }), (plan) => void new Trial(under, plan, true).run()),
     });
   if (under.workConserving !== false) {
     const within = typeof under.workConserving === "object" ? under.workConserving.within : 1 * MS;
@@ -74,7 +82,7 @@ export function genericProperties(under: SchedulerUnderTest): SchedulerProperty[
       {
         name: "no pCPU idles while a unit that could run there waits",
         run: () =>
-          trials(30, plans(without("replace"), { lazy: true }), (plan) => {
+          trials(50, plans(without("replace"), { lazy: true }), (plan) => {
             const trial = new Trial(under, plan);
             trial.run(conserving(trial, within));
           }),

@@ -281,14 +281,15 @@ export class Trial {
       );
     let step = 10 * MS;
     while (waiting().length > 0 && machine.now < begin + bound) {
-      load.run(Math.min(begin + bound, machine.now + step));
+      // Nothing will ever happen: whoever waits now waits for ever.
+      if (load.run(Math.min(begin + bound, machine.now + step)) === "idle") break;
       step *= 2;
       if (this.watch.problems.length > 0 || scheduling.pools.some((p) => p.fallen)) return;
     }
     const [lost] = waiting();
     if (lost !== undefined)
       this.#problem(
-        `${lost} of ${units.length} units has not run for ${bound / MS} ms, though it could and is entitled\n${lost.pool.scheduler.dump?.() ?? ""}`,
+        `${lost} of ${units.length} units could run since ${lost.waitsSince} ns, is entitled, and has not at ${machine.now} ns${machine.now < begin + bound ? "; it never will" : ""}\n${lost.pool.scheduler.dump?.() ?? ""}`,
       );
   }
 

@@ -69,6 +69,7 @@ export class Watch {
     host: SchedulerHost,
     time: (what: string, now: number) => void,
   ): Scheduler {
+    const units = new Set<SchedulingUnit>();
     const told = <T>(what: string, call: (subject: T, now: number) => void) => {
       return (subject: T, now: number): void => {
         time(what, now);
@@ -76,14 +77,20 @@ export class Watch {
       };
     };
     const outer: { -readonly [K in keyof Scheduler]: Scheduler[K] } = {
-      insertUnit: told("insertUnit", (unit: SchedulingUnit, now) => inner.insertUnit(unit, now)),
-      removeUnit: told("removeUnit", (unit: SchedulingUnit, now) => inner.removeUnit(unit, now)),
+      insertUnit: told("insertUnit", (unit: SchedulingUnit, now) => {
+        units.add(unit);
+        inner.insertUnit(unit, now);
+      }),
+      removeUnit: told("removeUnit", (unit: SchedulingUnit, now) => {
+        units.delete(unit);
+        inner.removeUnit(unit, now);
+      }),
       wake: told("wake", (unit: SchedulingUnit, now) => inner.wake(unit, now)),
       sleep: told("sleep", (unit: SchedulingUnit, now) => inner.sleep(unit, now)),
       doSchedule: (pcpu, now) => {
         time("doSchedule", now);
         const decision = inner.doSchedule(pcpu, now);
-        this.#decided(decision, pcpu, host, inner);
+        this.#decided(decision, pcpu, host, inner, units);
         const late = decision?.slice == null ? 0 : (disturbed?.lateDispatch(now) ?? 0);
         return late === 0 ? decision : { unit: decision.unit, slice: decision.slice! + late };
       },
@@ -111,7 +118,13 @@ export class Watch {
     return outer;
   }
 
-  #decided(decision: Decision, pcpu: SchedulerPcpu, host: SchedulerHost, inner: Scheduler): void {
+  #decided(
+    decision: Decision,
+    pcpu: SchedulerPcpu,
+    host: SchedulerHost,
+    inner: Scheduler,
+    units: ReadonlySet<SchedulingUnit>,
+  ): void {
     this.decisions++;
     const unit = decision?.unit ?? null;
     if (unit !== null) {
@@ -123,8 +136,10 @@ export class Watch {
       if (!host.pcpus.includes(pcpu)) this.problem(`pCPU ${pcpu.id} is not in pool ${host.pool.name}`);
     }
     if (!this.#inspect) return;
-    const text = this.#under.invariant!(inner.save?.() ?? null, { pcpu: pcpu.id, unit: unit?.id ?? null });
-    if (text !== null) this.problem(text);
+    const waiting = [...units].filter((one) => one !== unit && one.runnable && one.runningOn === null);
+    const decided = { pcpu: pcpu.id, unit: unit?.id ?? null, waiting: waiting.map((one) => one.id) };
+    const text = this.#under.invariant!(inner.save?.() ?? null, decided);
+    if (text !== null) this.problem(`${text}\n${inner.dump?.() ?? ""}`);
   }
 }
 
