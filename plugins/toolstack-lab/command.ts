@@ -366,23 +366,15 @@ class Lab {
   }
 }
 
-/** The experiment under another scheduler: parameters that only the recorded one had are left out. */
+/** The experiment under another scheduler. */
 function replayedBy(experiment: Experiment, scheduler: string | undefined): Experiment {
   if (scheduler === undefined) return experiment;
-  const same = experiment.pools.every((pool) => pool.scheduler === scheduler);
-  if (same) return experiment;
-  const portable = (values: Experiment["domains"][number]["scheduler"]): typeof values =>
-    Object.fromEntries(Object.entries(values).filter(([name]) => name === "weight" || name === "cap"));
-  const weights = ["credit", "credit2"].includes(scheduler);
-  return {
-    ...experiment,
-    pools: experiment.pools.map((pool) => ({ ...pool, scheduler, params: {} })),
-    domains: experiment.domains.map((domain) => ({
-      ...domain,
-      scheduler: weights ? portable(domain.scheduler) : {},
-      vcpuScheduler: [],
-    })),
-  };
+  const pools = experiment.pools.map((pool) => ({
+    ...pool,
+    scheduler,
+    replaced: pool.replaced || pool.scheduler !== scheduler,
+  }));
+  return { ...experiment, pools };
 }
 
 function figuresBySeed(point: StudyPoint): ReadonlyMap<number, readonly ScalarValue[]> {

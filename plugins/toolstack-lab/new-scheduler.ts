@@ -56,9 +56,9 @@ import { definePlugin, type Scheduler, type SchedulerHost, type SchedulerPcpu, t
 const TURN = 5_000_000; // nanoseconds
 function make(host: SchedulerHost): Scheduler {
   const queue: SchedulingUnit[] = []; // runnable units that wait for their turn, the next one first
-  const offer = (unit: SchedulingUnit): void => {
-    const idle = host.pcpus.find((pcpu) => pcpu.currentUnit === null && unit.hardAffinity.has(pcpu.id));
-    if (idle !== undefined) host.tickle(idle);
+  const enqueue = (unit: SchedulingUnit, left: SchedulerPcpu | null): void => {
+    if (!queue.includes(unit)) queue.push(unit);
+    for (const pcpu of host.pcpus) if (pcpu.currentUnit === null && pcpu !== left) host.tickle(pcpu);
   };
   const sleep = (unit: SchedulingUnit): void => {
     if (queue.includes(unit)) queue.splice(queue.indexOf(unit), 1);
@@ -67,18 +67,15 @@ function make(host: SchedulerHost): Scheduler {
     insertUnit() {},
     removeUnit: sleep,
     sleep,
-    wake(unit) {
-      if (unit.runningOn !== null || queue.includes(unit)) return;
-      queue.push(unit);
-      offer(unit);
-    },
+    wake: (unit) => unit.runningOn === null && enqueue(unit, null),
+    // It has left its pCPU, which is about to take another: one that idles may have it.
+    contextSaved: (unit) => unit.runnable && enqueue(unit, unit.lastPcpu),
     doSchedule(pcpu: SchedulerPcpu) {
       const current = pcpu.currentUnit?.runnable ? pcpu.currentUnit : null;
       if (current !== null && !queue.includes(current)) queue.push(current);
       const free = queue.filter((unit) => unit === current || unit.runningOn === null);
       const next = free.find((unit) => unit.hardAffinity.has(pcpu.id)) ?? null;
       if (next !== null) sleep(next);
-      if (current !== null && current !== next) offer(current);
       return { unit: next, slice: next === null ? null : TURN };
     },
   };

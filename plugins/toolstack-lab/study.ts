@@ -11,9 +11,9 @@
  * Invariant: all but host.json are equal, to the byte, for equal inputs, on any number of threads.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { ConfigError } from "hookvisor";
 import { execute } from "./engine/execute.ts";
 import type { PluginSources } from "./engine/sources.ts";
@@ -102,8 +102,8 @@ function worthwhile(runs: number): number {
   return Math.max(1, Math.min(availableParallelism(), Math.floor(runs / 3)));
 }
 
-/** Makes the folder of a study. A folder with other things in it is refused. */
-export function prepareFolder(out: string): void {
+/** Makes the folder of a study; answers what takes it away again if nothing was written. A folder with other things in it is refused. */
+export function prepareFolder(out: string): () => void {
   try {
     if (existsSync(out)) {
       const files = readdirSync(out);
@@ -112,7 +112,18 @@ export function prepareFolder(out: string): void {
           `${out} is no folder of results (it has ${files[0]}, and no manifest.json); give another with --out.`,
         );
     }
-    mkdirSync(out, { recursive: true });
+    const first = mkdirSync(out, { recursive: true });
+    return () => {
+      if (first === undefined) return;
+      try {
+        for (let folder = resolve(out); ; folder = dirname(folder)) {
+          rmdirSync(folder);
+          if (folder === resolve(first)) return;
+        }
+      } catch {
+        // Something is in it: it stays.
+      }
+    };
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw new ConfigError(
@@ -135,7 +146,7 @@ export function recordingPath(out: string, point: number, points: number, seed: 
 export async function runStudy(plan: StudyPlan, out: string, context: StudyContext): Promise<readonly StudyPoint[]> {
   const started = performance.now();
   const date = new Date().toISOString();
-  prepareFolder(out);
+  const withdraw = prepareFolder(out);
   const { points } = plan;
   const keep = plan.kind !== "sweep" || context.keepEvents;
   const slots = points.flatMap((experiment, point) =>
@@ -174,6 +185,7 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
       },
     });
   } catch (error) {
+    withdraw();
     if (error instanceof WrongAt) throw complaint(plan.places, error.path, error.message, error);
     throw error;
   }

@@ -41,14 +41,28 @@ export function toUnits(values: LooseParams, specs: ParamSpecs): ParamValues {
   return found;
 }
 
-/** Splits a domain's values: the domain's own, and those that the scheduler has for units only. */
-export function splitValues(
-  values: LooseParams,
-  scheduler: Scheduler,
-): { readonly domain: ParamValues; readonly unit: ParamValues } {
+/** A domain's values by where they belong. */
+export interface SplitValues {
+  readonly domain: ParamValues;
+  /** What the scheduler has for units only. */
+  readonly unit: ParamValues;
+  /** What it does not have, and is left out. */
+  readonly dropped: ParamValues;
+}
+
+/** Splits a domain's values. `drop`: what the scheduler does not have is left out; else it is the domain's, for the core to refuse. */
+export function splitValues(values: LooseParams, scheduler: Scheduler, drop: boolean): SplitValues {
   const { domain = {}, unit = {} } = scheduler.params ?? {};
-  const ofUnit = Object.entries(values).filter(([name]) => !Object.hasOwn(domain, name) && Object.hasOwn(unit, name));
-  const names = new Set(ofUnit.map(([name]) => name));
-  const ofDomain = Object.entries(values).filter(([name]) => !names.has(name));
-  return { domain: toUnits(Object.fromEntries(ofDomain), domain), unit: toUnits(Object.fromEntries(ofUnit), unit) };
+  const found: Record<keyof SplitValues, Record<string, ParamValue>> = { domain: {}, unit: {}, dropped: {} };
+  for (const [name, value] of Object.entries(values)) {
+    const ofDomain = Object.hasOwn(domain, name);
+    const ofUnit = !ofDomain && Object.hasOwn(unit, name);
+    found[ofUnit ? "unit" : ofDomain || !drop ? "domain" : "dropped"][name] = value;
+  }
+  return { domain: toUnits(found.domain, domain), unit: toUnits(found.unit, unit), dropped: found.dropped };
+}
+
+/** The values that a table has. */
+export function onlyKnown(values: LooseParams, specs: ParamSpecs): LooseParams {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => Object.hasOwn(specs, name)));
 }

@@ -29,7 +29,7 @@ import { Recorder } from "../recorder.ts";
 import { EventKind, type Recording } from "../recording.ts";
 import { ScriptedConsole } from "./console.ts";
 import { anyFaults, injectFaults } from "./faults.ts";
-import { splitValues, toUnits } from "./params.ts";
+import { onlyKnown, splitValues, toUnits } from "./params.ts";
 
 const NAME = "toolstack-lab";
 
@@ -136,9 +136,11 @@ class Run {
   }
 
   #adjustPool(pool: CpuPool, values: Experiment["pools"][number]["params"], index: number, path: Path): void {
-    if (Object.keys(values).length === 0) return;
     const { scheduling } = this.#hypervisor;
-    const errno = sync(path, () => scheduling.adjust(pool, null, toUnits(values, pool.scheduler.params?.pool ?? {})));
+    const specs = pool.scheduler.params?.pool ?? {};
+    const asked = this.#experiment.pools[index]!.replaced ? onlyKnown(values, specs) : values;
+    if (Object.keys(asked).length === 0) return;
+    const errno = sync(path, () => scheduling.adjust(pool, null, toUnits(asked, specs)));
     if (errno !== 0) throw new WrongAt(path, refusal(this.#experiment.pools[index]!.scheduler, errno));
   }
 
@@ -156,11 +158,15 @@ class Run {
     const hypervisor = this.#hypervisor;
     const { entry } = domain;
     const pool = hypervisor.pools.named(domain.pool);
-    const { domain: schedulerParams, unit } = splitValues(domain.scheduler, pool.scheduler);
+    const { replaced } = this.#experiment.pools[this.#poolIndex(pool)]!;
+    const { domain: schedulerParams, unit, dropped } = splitValues(domain.scheduler, pool.scheduler, replaced);
     const unitSpecs = pool.scheduler.params?.unit ?? {};
     const vcpuSchedulerParams = Array.from({ length: domain.vcpus }, (_, v) => ({
       ...unit,
-      ...toUnits(domain.vcpuScheduler[v] ?? {}, unitSpecs),
+      ...toUnits(
+        replaced ? onlyKnown(domain.vcpuScheduler[v] ?? {}, unitSpecs) : (domain.vcpuScheduler[v] ?? {}),
+        unitSpecs,
+      ),
     }));
     const config: DomainConfig = {
       name: domain.name,
@@ -195,7 +201,7 @@ class Run {
     this.#domains.push(made);
     this.#recorder.addDomain(
       made,
-      { group: domain.group, pool: this.#poolIndex(pool), values: readBack(pool, made) },
+      { group: domain.group, pool: this.#poolIndex(pool), values: { ...dropped, ...readBack(pool, made) } },
       { hard: domain.cpus, soft: domain.softCpus },
     );
   }
@@ -272,7 +278,8 @@ class Run {
     const domain = this.#domains[index]!;
     const pool = domain.vcpus[0]!.unit === null ? null : this.#poolOf(domain);
     if (pool === null) return;
-    const { domain: own, unit } = splitValues(values, pool.scheduler);
+    const { replaced } = this.#experiment.pools[this.#poolIndex(pool)]!;
+    const { domain: own, unit, dropped } = splitValues(values, pool.scheduler, replaced);
     const adjust = (target: Domain | Domain["vcpus"][number], params: typeof own): void => {
       if (Object.keys(params).length === 0) return;
       const errno = sync(path, () => scheduling.adjust(pool, target, params));
@@ -280,7 +287,7 @@ class Run {
     };
     adjust(domain, own);
     for (const vcpu of domain.vcpus) adjust(vcpu, unit);
-    this.#recorder.params(index, readBack(pool, domain), now);
+    this.#recorder.params(index, { ...dropped, ...readBack(pool, domain) }, now);
   }
 
   #poolOf(domain: Domain): CpuPool {

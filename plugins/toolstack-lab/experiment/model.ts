@@ -28,6 +28,8 @@ export interface ExperimentPool {
   readonly cpus: readonly number[];
   readonly granularity: Granularity;
   readonly params: LooseParams;
+  /** The scheduler is another than the experiment's: parameters that it does not have are left out. */
+  readonly replaced: boolean;
   /** Index in the experiment's `pools`; null: it has none, and says scheduler and params at the top. */
   readonly entry: number | null;
 }

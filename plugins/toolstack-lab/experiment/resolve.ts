@@ -166,6 +166,7 @@ class Resolver {
           cpus,
           granularity: "cpu",
           params: (params ?? {}) as ParamValues,
+          replaced: name !== (scheduler ?? "credit"),
           entry: null,
         },
       ];
@@ -192,6 +193,7 @@ class Resolver {
         cpus,
         granularity: pool.granularity,
         params: pool.params as ParamValues,
+        replaced: name !== pool.scheduler,
         entry: i,
       };
     });
