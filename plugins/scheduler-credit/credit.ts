@@ -59,15 +59,8 @@ export class CreditScheduler implements Scheduler {
   pcpuAdded(pcpu: SchedulerPcpu): void {
     if (this.#places.of(pcpu.id) !== undefined) return;
     this.#places.add(pcpu);
+    // Those are there whose affinity names nothing but the new pCPU, as core tells of that first.
     this.#rehome(this.#places.limbo);
-    // Core gives units their affinity to the new pCPU before it tells of it: they were put where they may not run.
-    for (const queue of this.#places.queues)
-      for (const one of [...queue])
-        if (!one.unit.hardAffinity.has(queue.pcpu.id)) {
-          queue.remove(one);
-          this.#enqueue(one);
-          this.#tickleFor(one);
-        }
   }
 
   pcpuRemoved(pcpu: SchedulerPcpu): void {

@@ -34,7 +34,7 @@ export class Placement {
   #placed = -1;
   /** The queue whose pCPU is between doSchedule and contextSaved: tickling it would be lost. */
   switching: Runqueue | null = null;
-  /** Where units are while the pool has no pCPU. */
+  /** Where units are while there is no pCPU that they may run on. */
   readonly limbo: Runqueue;
 
   constructor() {
@@ -101,7 +101,7 @@ export class Placement {
     const { queues } = this;
     for (let i = 0, at = from; i < queues.length; i++, at = at + 1 === queues.length ? 0 : at + 1) {
       const queue = queues[at]!;
-      if ((!idle || queue.idle) && queue !== this.switching && affinity.has(queue.pcpu.id)) return queue;
+      if ((!idle || (queue.idle && queue !== this.switching)) && affinity.has(queue.pcpu.id)) return queue;
     }
     return null;
   }
@@ -121,7 +121,7 @@ export class Placement {
     const { softAffinity, hardAffinity } = one.unit;
     const affinity = one.hasSoft ? softAffinity : hardAffinity;
     const turn = this.#next(affinity, this.#behind(this.#placed), false);
-    if (turn === null) return this.queues[0] ?? this.limbo;
+    if (turn === null) return this.limbo;
     this.#placed = turn.pcpu.id;
     one.home = turn;
     const picked = this.pick(one, powerSavings);

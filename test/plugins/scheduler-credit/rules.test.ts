@@ -417,6 +417,20 @@ describe("hotplug and state", () => {
     expect(host.pcpus.every((pcpu) => pcpu.currentUnit !== null)).toBe(true);
   });
 
+  test("a unit whose affinity names only a pCPU that is about to join waits for it", () => {
+    const host = credit({ pcpus: 2 });
+    host.remove(1);
+    const [a] = host.domain("a", 1) as [ScriptedUnit];
+    host.settle();
+    host.pin(a, [1]);
+    host.wake(a);
+    host.settle();
+    expect(a.runningOn).toBeNull();
+    host.add(1);
+    host.settle();
+    expect(a.runningOn?.id).toBe(1);
+  });
+
   test("what is saved is restored, and saved again is the same", () => {
     const first = credit({ pcpus: 2 });
     const units = [...first.domain("a", 2), ...first.domain("b", 2)];

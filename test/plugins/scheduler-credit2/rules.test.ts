@@ -314,6 +314,22 @@ describe("runqueues", () => {
   });
 });
 
+describe("affinity", () => {
+  test("a unit that names only a pCPU that is about to join waits for it", () => {
+    const host = credit2({ pcpus: 2 });
+    host.remove(1);
+    const [a] = host.domain("a", 1) as [ScriptedUnit];
+    host.settle();
+    host.pin(a, [1]);
+    host.wake(a);
+    host.settle();
+    expect(a.runningOn).toBeNull();
+    host.add(1);
+    host.settle();
+    expect(a.runningOn?.id).toBe(1);
+  });
+});
+
 describe("caps", () => {
   test("a capped unit runs its budget in each period of 10 ms and is parked in between", () => {
     const host = credit2();
