@@ -1,0 +1,2 @@
+/** What emulated devices have in common; a library, no plugin. */
+export * from "./settings.ts";
