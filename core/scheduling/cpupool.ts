@@ -37,6 +37,8 @@ export interface SchedulerProvider {
 export interface PoolServices {
   /** doSchedule becomes due on a resource, now or as soon as its pCPUs can rendezvous. */
   request(resource: Resource): void;
+  /** A callback was ended by force (CpuPool.eject): nothing that it was called from goes on. */
+  recover(pool: CpuPool): void;
 }
 
 /** A scheduler that is called more often than this without time going on is ejected. */
@@ -404,6 +406,7 @@ export class CpuPool {
   /** Ejects the scheduler for what the guard or a test found. */
   eject(reason: string, error: unknown = null): void {
     this.#eject(reason, error);
+    this.#services.recover(this);
   }
 
   /** Notes whose code runs now; what is returned goes back into inCallback afterwards. */

@@ -60,7 +60,7 @@ export class Scheduling implements VcpuControl {
     const identity = { id: this.#nextPool++, name, granularity };
     const pool = new CpuPool(
       this.machine,
-      { request: (resource) => this.request(resource) },
+      { request: (resource) => this.request(resource), recover: (of) => this.#recover(of) },
       identity,
       pcpus,
       provider,
@@ -206,6 +206,15 @@ export class Scheduling implements VcpuControl {
     if (pcpu !== this.inExit) this.bring(pcpu);
     pcpu.power?.applyRate();
     this.#rekey(pcpu);
+  }
+
+  /**
+   * A callback of the pool's scheduler was ended by force, and with it what core was doing just then: no unit stays suspended, and the
+   * queue knows every pCPU as it is.
+   */
+  #recover(pool: CpuPool): void {
+    for (const unit of pool.units) if (unit.suspended) this.#resume(unit);
+    for (const pcpu of this.machine.pcpus) this.#rekey(pcpu);
   }
 
   // ---- what the rest of core says --------------------------------------------------------------
