@@ -63,6 +63,7 @@ class Run {
   readonly #recorder = new Recorder();
   readonly #domains: Domain[] = [];
   readonly #consoles = new Map<string, ScriptedConsole>();
+  #booted = false;
   #recording = false;
   #guard: ReturnType<typeof createGuard> = (slice) => slice();
 
@@ -103,6 +104,7 @@ class Run {
         ...(governor === null ? {} : { governor }),
       }),
     );
+    this.#booted = true;
     this.#guard = createGuard(hypervisor);
     hypervisor.devices.guard = this.#guard;
     this.#recorder.now = () => hypervisor.machine.now;
@@ -328,12 +330,11 @@ class Run {
     );
   }
 
+  /** Ends the machine. Domains that hold nothing of the host's are not destroyed one by one: the machine goes with them. */
   async close(): Promise<void> {
-    try {
-      await this.#hypervisor.shutdown();
-    } catch (error) {
-      if (!(error instanceof Error) || error.message !== "the machine is not booted") throw error;
-    }
+    if (!this.#booted) return;
+    if (this.#experiment.domains.some(({ devices }) => devices.length > 0)) await this.#hypervisor.shutdown();
+    else await this.#hypervisor.hooks.shutdown.promise();
   }
 }
 
