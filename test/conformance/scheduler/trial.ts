@@ -150,7 +150,8 @@ export class Trial {
     else if (what === "online") this.pools.online(this.#core(a));
     else if (what === "replace") this.#replace(pool);
     else if (what === "poolParam") this.#param("pool", pool, null, b, x);
-    else if (what === "create" && this.#domains.length < 12) this.#create(at(this.#plan.domains, a)!);
+    else if (what === "create" && this.#domains.length < 12 && this.load.pool.resources.length > 0)
+      this.#create(at(this.#plan.domains, a)!);
   }
 
   #happenToDomain({ what, b, x }: EventPlan, domain: Domain, vcpu: Vcpu): void {
