@@ -156,10 +156,11 @@ export class RiscvBackend implements ArchBackend {
     return { storeMfn: STORE_GFN, consoleMfn: CONSOLE_GFN };
   }
 
-  machineDevices(): readonly { readonly type: string; readonly spec: string }[] {
+  /** As on QEMU's board `virt`: interrupt controller and serial port. */
+  machineDevices(vcpus: number): readonly { readonly type: string; readonly spec: string }[] {
     return [
-      { type: "plic", spec: "" },
-      { type: "uart16550", spec: "" },
+      { type: "plic", spec: `base=0xc000000,harts=${vcpus}` },
+      { type: "uart16550", spec: "base=0x10000000,line=10,clock=3686400" },
     ];
   }
 
