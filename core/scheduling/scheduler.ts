@@ -59,7 +59,10 @@ export interface SchedulerHost {
   readonly pcpus: readonly SchedulerPcpu[];
   /** The pool's time; never decreases. */
   now(): Nanoseconds;
-  /** Ask that doSchedule is called for `pcpu` as soon as it can be. */
+  /**
+   * Ask that doSchedule is called for `pcpu` as soon as it can be. Within doSchedule or contextSaved of that very pCPU it is called once more, at the same
+   * time: who always does so never lets time go on, and is ejected.
+   */
   tickle(pcpu: SchedulerPcpu): void;
   /** A one-shot timer of the scheduler's own (ticks, replenishments). Timers of one instant fire in the order of arming. */
   timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;

@@ -220,6 +220,8 @@ function nodeBytes(node: StoreNode): number {
 export class Store extends StoreView {
   readonly quotas: XenStoreQuotas;
   readonly #nodes = new Map<string, StoreNode>();
+  /** Paths whose permissions name a domain other than 0. */
+  readonly #named = new Map<number, Set<string>>();
   readonly #owned = new Map<number, number>();
   readonly #fire: (event: StoreEvent) => void;
   #generation = 0;
@@ -263,13 +265,14 @@ export class Store extends StoreView {
    */
   forgetDomain(domid: number): void {
     if (domid === 0) return;
-    for (const [path, node] of [...this.#nodes]) {
-      if (!node.permissions.some((entry) => entry.domid === domid)) continue;
+    for (const path of [...(this.#named.get(domid) ?? [])]) {
+      const node = this.#nodes.get(path)!;
       const [first, ...rest] = node.permissions;
       const head = first === undefined || first.domid === domid ? { domid: 0, access: Access.NONE } : first;
       const permissions = Object.freeze([head, ...rest.filter((entry) => entry.domid !== domid)]);
       this.#put(path, { ...node, permissions });
     }
+    this.#named.delete(domid);
   }
 
   /** Every node in depth-first order of creation: for dumps and tests. */
@@ -310,9 +313,19 @@ export class Store extends StoreView {
     for (const event of events) this.#fire(event);
   }
 
+  #nameIn(domid: number, path: string): void {
+    const paths = this.#named.get(domid);
+    if (paths === undefined) this.#named.set(domid, new Set([path]));
+    else paths.add(path);
+  }
+
   #put(path: string, node: StoreNode | undefined): void {
     const old = this.#nodes.get(path);
     if (old !== undefined) count(this.#owned, ownerOf(old.permissions), -1);
+    if (old?.permissions !== node?.permissions) {
+      for (const { domid } of old?.permissions ?? []) if (domid !== 0) this.#named.get(domid)?.delete(path);
+      for (const { domid } of node?.permissions ?? []) if (domid !== 0) this.#nameIn(domid, path);
+    }
     if (node === undefined) {
       this.#nodes.delete(path);
       return;
