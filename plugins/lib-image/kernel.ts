@@ -9,8 +9,9 @@ import { DebianError, walkDeb } from "../lib-debian/index.ts";
 import { isBzImage, unpackBzImage } from "./bzimage.ts";
 import { decompress } from "./decompress.ts";
 
-/** Kernels in packages, by their paths: Linux's, GRUB's for Xen, GNU Mach's. */
-const KERNEL_PATHS = /^(?:boot\/(?:vmlinu[xz]|gnumach|Image|vmlinux)[^/]*|usr\/lib\/grub-xen\/grub-x86_64-xen\.bin)$/;
+/** Kernels in packages, by their paths: Linux's, GRUB's for Xen, GNU Mach's, U-Boot's for RISC-V in S-mode. */
+const KERNEL_PATHS =
+  /^(?:boot\/(?:vmlinu[xz]|gnumach|Image|vmlinux)[^/]*|usr\/lib\/grub-xen\/grub-x86_64-xen\.bin|usr\/lib\/u-boot\/qemu-riscv64_smode\/uboot\.elf)$/;
 /** Longest kernel in a package, in bytes. */
 const LONGEST = 512 << 20;
 

@@ -133,7 +133,7 @@ async function givenDebs(recipe: ImageRecipe, paths: readonly string[]): Promise
       throw new ConfigError(`Package ${path}: there is no such file, or it cannot be read.`);
     });
     const deb: Deb = { path, name: basename(path, ".deb"), sha256: "" };
-    if (await holds(path, (entry) => /^(boot\/vmlinu|usr\/lib\/grub-xen\/)/.test(entry.path))) {
+    if (await holds(path, (entry) => /^(boot\/vmlinu|usr\/lib\/grub-xen\/|usr\/lib\/u-boot\/)/.test(entry.path))) {
       if (kernel !== null)
         throw new ConfigError(`Both ${kernel.path} and ${path} have a kernel in them; give one of the two.`);
       kernel = deb;

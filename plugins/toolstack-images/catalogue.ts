@@ -63,16 +63,45 @@ function debian(name: string, release: string, suite: string): ImageRecipe {
   };
 }
 
+const RISCV64: ImageRecipe = {
+  name: "debian-riscv64",
+  summary: "Debian 13's kernel for RISC-V with a busybox shell on its serial port",
+  suite: "trixie",
+  arch: "riscv64",
+  kernel: { package: "linux-image-riscv64", dependency: "linux-image-*-riscv64" },
+  ramdisk: {
+    packages: ["busybox-static"],
+    modules: ["virtio_mmio", "virtio_blk", "virtio_net"],
+    moreModules: ["ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "isofs"],
+    hostname: "debian",
+    banner:
+      "\nDebian 13's Linux for RISC-V with busybox, in memory only. Disks are /dev/vd*; poweroff ends the guest.\n",
+  },
+  memory: 256,
+  extra: "console=ttyS0 cryptomgr.notests",
+};
+
 /** The images that come with the project. */
 export const CATALOGUE: readonly ImageRecipe[] = Object.freeze([
   debian("debian", "12", "bookworm"),
   debian("debian-13", "13", "trixie"),
+  RISCV64,
   {
     name: "grub",
     summary: "GRUB as a kernel for Xen, at its prompt",
     suite: "bookworm",
     arch: "amd64",
     kernel: { package: "grub-xen-host" },
+    ramdisk: null,
+    memory: 128,
+    extra: "",
+  },
+  {
+    name: "u-boot-riscv64",
+    summary: "U-Boot for RISC-V, at its prompt",
+    suite: "trixie",
+    arch: "riscv64",
+    kernel: { package: "u-boot-qemu" },
     ramdisk: null,
     memory: 128,
     extra: "",
