@@ -214,8 +214,8 @@ describe("the command", () => {
     expect(texts).toMatchInlineSnapshot(`
       [
         "1: hookvisor: There is no 'images push'; there are list, pull, rm.",
-        "1: hookvisor: Say which image: hookvisor images pull NAME; there are debian, debian-13, grub.",
-        "1: hookvisor: There is no image 'nothing' to remove; there are debian, debian-13, grub.",
+        "1: hookvisor: Say which image: hookvisor images pull NAME; there are debian, debian-13, debian-riscv64, grub, u-boot-riscv64.",
+        "1: hookvisor: There is no image 'nothing' to remove; there are debian, debian-13, debian-riscv64, grub, u-boot-riscv64.",
         "1: hookvisor: The image 'hello' comes with hookvisor or a plugin: there is nothing to fetch.",
         "1: hookvisor: Option --format: it must be table or json, got 'xml'.",
       ]
