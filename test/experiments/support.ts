@@ -4,14 +4,14 @@
  * A recording's times are whole nanoseconds of virtual time: a figure of a test is the schedule's own, without an error of measurement.
  */
 import { join } from "node:path";
-import { Hypervisor, type LoadedPlugin, providers } from "hookvisor";
+import { Hypervisor, type LoadedPlugin, providers, RunState } from "hookvisor";
 import { hostPlugin } from "../../core/node/host-plugin.ts";
 import { type RunOutcome, runExperiment } from "../../plugins/toolstack-lab/engine/run.ts";
 import { loadPlugins } from "../../plugins/toolstack-lab/engine/sources.ts";
 import { chooseParameters, loadExperiment } from "../../plugins/toolstack-lab/experiment/load.ts";
 import { resolveExperiment } from "../../plugins/toolstack-lab/experiment/resolve.ts";
 import type { DomainMetrics } from "../../plugins/toolstack-lab/metrics/types.ts";
-import { EventKind, forEachRun, type Recording } from "../../plugins/toolstack-lab/recording.ts";
+import { EventKind, forEachRun, forEachState, type Recording } from "../../plugins/toolstack-lab/recording.ts";
 
 export const US = 1e3;
 export const MS = 1e6;
@@ -100,4 +100,16 @@ export function runsOf(recording: Recording, name: string): readonly Stretch[] {
     else runs.push([from, to]);
   });
   return runs;
+}
+
+/** How long a domain of one vCPU waited for a pCPU each time that it woke up: waits that ended after the warm-up, and before the run's end. */
+export function wakeWaitsOf(recording: Recording, name: string): readonly number[] {
+  const waits: number[] = [];
+  forEachState(recording, (vcpu, state, from, to, _pcpu, before) => {
+    const { domain } = recording.vcpus[vcpu]!;
+    if (state !== RunState.runnable || before !== RunState.blocked) return;
+    if (to <= recording.warmUp || to === recording.end) return;
+    if (recording.domains[domain]!.name === name) waits.push(to - from);
+  });
+  return waits;
 }
