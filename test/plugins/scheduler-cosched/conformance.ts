@@ -4,7 +4,7 @@ import type { SchedulerClaims } from "../../conformance/scheduler.ts";
 export const claims: SchedulerClaims = {
   // Who is too far ahead of its siblings waits beside an idle pCPU.
   workConserving: false,
-  // Turns of 4 ms.
-  starvationBound: (units) => units * 4e6 + 1e6,
+  // Four rounds of turns of 4 ms at most, whatever the affinities.
+  starvationBound: (units) => 4 * units * 4e6,
   proportionalShare: { param: "weight", error: 0.02, errorOnSeveral: 0.05 },
 };
