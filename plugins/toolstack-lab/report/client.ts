@@ -93,7 +93,11 @@ export function drawReport(browser: Browser, model: PageModel): void {
   const text = { fontFamily: "system-ui, sans-serif", fontSize: 12 };
   const base = { animation: false, textStyle: text };
 
-  const bars = (parent: Element, names: readonly string[], unit: string, series: readonly unknown[]): void => {
+  /** A name that fits: what tells several of a kind apart stands at its end. */
+  const brief = (name: string): string => (name.length > 32 ? `${name.slice(0, 20)}...${name.slice(-9)}` : name);
+
+  const bars = (parent: Element, full: readonly string[], unit: string, series: readonly unknown[]): void => {
+    const names = full.map(brief);
     const longest = Math.max(...names.map((name) => name.length));
     const many = names.length > 24;
     const height = Math.min(names.length, 24) * 26 + 96;
@@ -398,13 +402,23 @@ export function drawReport(browser: Browser, model: PageModel): void {
         { name: "per cent", max: 100 },
         "end",
       );
-    if (run.misses.length > 0)
+    const late = run.misses.filter((one) => one.missed > 0);
+    if (run.misses.length > 0 && late.length === 0)
+      section(
+        parent,
+        "Deadlines missed",
+        `None, of ${run.misses
+          .map((one) => brief(one.name))
+          .slice(0, 8)
+          .join(", ")}${run.misses.length > 8 ? ` and ${run.misses.length - 8} more` : ""}.`,
+      );
+    if (late.length > 0)
       bars(
         section(
           parent,
           "Deadlines missed",
-          `The latest job: ${run.misses
-            .map((one) => `${one.name} ${one.tardiness}`)
+          `How late the latest job was: ${late
+            .map((one) => `${brief(one.name)} ${one.tardiness}`)
             .slice(0, 8)
             .join(", ")}.`,
         ),
