@@ -5,6 +5,7 @@
  * An indirect request names frames that hold its segments: `parse` gives the frames, `segmentsOf` the transfer, from a copy of theirs.
  */
 import { type Abi, type Field, xen } from "hookvisor";
+import { type Flush, SECTOR } from "../lib-block/index.ts";
 
 const {
   BLKIF_MAX,
@@ -17,8 +18,6 @@ const {
   blkif_sring,
 } = xen;
 
-/** Bytes of a sector on the ring. */
-export const SECTOR = 512;
 /** Sectors of a frame. */
 const FRAME_SECTORS = 8;
 /** Bytes of a granted frame. */
@@ -65,9 +64,6 @@ export type Request =
   | { readonly kind: "discard"; readonly offset: number; readonly length: number }
   | { readonly kind: "unsupported" }
   | BadRequest;
-
-/** Which flushes belong to a write: none, before it (a flush that carries data), both sides (a barrier). */
-export type Flush = "none" | "before" | "both";
 
 /** What the disk allows. */
 export interface DiskLimits {

@@ -1,14 +1,11 @@
 /**
  * The block device backend (xen/io/blkif.h): a raw image as a guest's disk, or an overlay over one.
  *
- * Host operations of one disk run one after the other in the order of their requests. Requests that were found on the ring together
- * are answered together, a fixed virtual latency after they were taken: what a guest reads never depends on the host's speed. A
- * write's data is taken out of the guest's frames with the request, a read's put into them with the response. A flush is answered
- * after the host's fsync; a barrier flushes before and after its data.
+ * Requests that were found on the ring together are answered together (lib-block's Disk). A write's data is taken out of the guest's frames with the
+ * request, a read's put into them with the response. A barrier flushes before and after its data.
  * Invariants: each request is copied, then checked, then answered exactly once, unless the frontend disconnects first; frames are
  * mapped only while a request needs them, unless both ends want persistent grants; no more than MOST_IN_FLIGHT bytes and one
- * request are held outside the guest; a ring with impossible indices ends the connection with one line in the log; after a flush
- * that failed no flush succeeds: the host may have dropped what it could not write.
+ * request are held outside the guest; a ring with impossible indices ends the connection with one line in the log.
  * Not supported: several queues, discard-secure (neither is advertised); formats other than raw.
  */
 import {
@@ -21,28 +18,22 @@ import {
   type HostFile,
   type HostServices,
   type MappedPages,
-  type Nanoseconds,
   RingError,
   type SplitBackend,
   xen,
 } from "hookvisor";
+import { DISCARD_GRANULARITY, Disk, type DiskSpec, openDisk, parseDiskSpec, SECTOR } from "../lib-block/index.ts";
 import { Grants, type Held } from "./grants.ts";
-import { OverlayFile, overlaySize } from "./overlay.ts";
-import { BlkifLayout, type DiskLimits, MAX_INDIRECT_SEGMENTS, SECTOR, type Segment, type Transfer } from "./request.ts";
-import { type DiskSpec, parseDiskSpec } from "./spec.ts";
+import { BlkifLayout, type DiskLimits, MAX_INDIRECT_SEGMENTS, type Segment, type Transfer } from "./request.ts";
 
 const { BLKIF_RSP, VDISK } = xen;
 
-/** Virtual time between a request and its response. */
-export const LATENCY: Nanoseconds = 100_000;
 /** Pages of a ring, log2, at most. */
 const MAX_RING_ORDER = 4;
 /** Bytes of data under way before requests are left on the ring. */
 const MOST_IN_FLIGHT = 8 << 20;
 /** Lines in the log about requests that failed, a connection. */
 const MOST_COMPLAINTS = 8;
-/** Bytes that are given up as one: what files have holes of. */
-const DISCARD_GRANULARITY = 4096;
 const FRAME_SIZE = 4096;
 
 /** One disk: what the user asked for, and its file once opened. */
@@ -61,37 +52,10 @@ export const vbdType: DeviceType<VbdConfig> = Object.freeze({
     "device-type": disk.cdrom ? "cdrom" : "disk",
   }),
   async open(config: VbdConfig, services: HostServices): Promise<void> {
-    const { disk } = config;
-    const image = await services.openFile(disk.target, disk.writable && disk.overlay === null ? "rw" : "r");
-    try {
-      if (image.size < SECTOR)
-        throw new ConfigError(
-          `Disk ${disk.target} has ${image.size} bytes; an image holds at least one sector of ${SECTOR}.`,
-        );
-      config.file = disk.overlay === null ? image : await openOverlay(image, disk.overlay, services);
-    } catch (error) {
-      await image.close();
-      throw error;
-    }
+    config.file = await openDisk(config.disk, services);
   },
   create: (host: DeviceHost, config: VbdConfig) => new VbdBackend(host, config),
 });
-
-async function openOverlay(
-  image: HostFile,
-  overlay: { readonly file: string } | "temporary",
-  services: HostServices,
-): Promise<HostFile> {
-  const temporary = overlay === "temporary";
-  const path = temporary ? `temporary overlay of ${image.path}` : overlay.file;
-  const file = await services.openFile(path, "rw", { size: overlaySize(image.size), temporary });
-  try {
-    return await OverlayFile.open(image, file);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-}
 
 /** A frontend's rings, mapped. */
 interface Link {
@@ -110,46 +74,26 @@ interface Link {
   complaints: number;
 }
 
-/** A host operation: its error once it has ended, and what follows. */
-interface Task {
-  readonly done: (error: Error | null) => void;
-  error: Error | null;
-}
-
 class VbdBackend implements SplitBackend {
   readonly kind = "split";
   readonly #host: DeviceHost;
-  readonly #disk: DiskSpec;
-  readonly #file: HostFile;
+  readonly #spec: DiskSpec;
+  readonly #disk: Disk;
   readonly #limits: DiskLimits;
   #link: Link | null = null;
-  /** What the first flush that failed died of. */
-  #flushFailed: Error | null = null;
-  /** Host operations of the requests that are being taken. */
-  #batch: Task[] = [];
-  /** Ends when every host operation asked for so far has. Never rejects. */
-  #work: Promise<unknown> = Promise.resolve();
 
   constructor(host: DeviceHost, config: VbdConfig) {
     if (config.file === null) throw new Error("the disk's file is not open");
     this.#host = host;
-    this.#disk = config.disk;
-    this.#file = config.file;
-    const { writable, discard } = config.disk;
-    this.#limits = {
-      sectors: Math.floor(config.file.size / SECTOR),
-      writable,
-      discard: writable && discard && config.file.discard !== undefined,
-    };
-    if (config.file.size % SECTOR !== 0)
-      host.log(
-        `${config.file.path}: its last ${config.file.size % SECTOR} bytes are no whole sector; the guest does not see them`,
-      );
+    this.#spec = config.disk;
+    this.#disk = new Disk(config.disk, config.file, host);
+    const { sectors, writable, discards } = this.#disk;
+    this.#limits = { sectors, writable, discard: discards };
   }
 
   probe(): void {
     const { backend } = this.#host;
-    const { vdev, target, writable, cdrom } = this.#disk;
+    const { vdev, target, writable, cdrom } = this.#spec;
     const nodes: Readonly<Record<string, string>> = {
       dev: vdev,
       params: target,
@@ -217,7 +161,7 @@ class VbdBackend implements SplitBackend {
       pages.unmap();
       throw error;
     }
-    const info = (this.#disk.cdrom ? VDISK.CDROM | VDISK.REMOVABLE : 0) | (this.#disk.writable ? 0 : VDISK.READONLY);
+    const info = (this.#spec.cdrom ? VDISK.CDROM | VDISK.REMOVABLE : 0) | (this.#spec.writable ? 0 : VDISK.READONLY);
     backend.write("sectors", String(this.#limits.sectors));
     backend.write("info", String(info));
     backend.write("sector-size", String(SECTOR));
@@ -227,13 +171,12 @@ class VbdBackend implements SplitBackend {
 
   async disconnect(): Promise<void> {
     this.#release();
-    await this.#work;
+    await this.#disk.settled();
   }
 
   async close(): Promise<void> {
     this.#release();
-    await this.#work;
-    await this.#file.close();
+    await this.#disk.close();
   }
 
   /** Lets go of the frontend's memory at once. Answers of what is in flight are dropped: nobody waits for them any more. */
@@ -273,7 +216,10 @@ class VbdBackend implements SplitBackend {
       this.#complain(link, `request refused: ${why}`);
       answer(BLKIF_RSP.ERROR);
     };
-    const finish = (error: Error | null): void => answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
+    const finish = (error: Error | null): void => {
+      if (error !== null) this.#complain(link, `host I/O failed: ${error.message}`);
+      answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
+    };
     let request = link.layout.parse(link.slot, this.#limits);
     try {
       if (request.kind === "indirect")
@@ -286,15 +232,13 @@ class VbdBackend implements SplitBackend {
           refuse(request.why);
           return;
         case "flush":
-          this.#start(() => this.#flush(), finish);
+          this.#disk.flush(finish);
           return;
-        case "discard": {
-          const { offset, length } = request;
-          this.#start(async () => (length > 0 ? this.#file.discard!(offset, length) : undefined), finish);
+        case "discard":
+          this.#disk.discard(request.offset, request.length, finish);
           return;
-        }
         case "read":
-          this.#read(link, request, answer);
+          this.#read(link, request, finish);
           return;
         default:
           this.#write(link, request, finish);
@@ -311,64 +255,29 @@ class VbdBackend implements SplitBackend {
     gather(segments, frames, data);
     frames.release();
     link.inFlight += length;
-    this.#start(
-      async () => {
-        if (flush !== "none") await this.#flush();
-        await this.#file.write(offset, data);
-        if (flush === "both") await this.#flush();
-      },
-      (error) => {
-        link.inFlight -= length;
-        finish(error);
-      },
-    );
+    this.#disk.write(offset, data, flush, (error) => {
+      link.inFlight -= length;
+      finish(error);
+    });
   }
 
-  #read(link: Link, { segments, offset, length }: Transfer, answer: (status: number) => void): void {
+  #read(link: Link, { segments, offset, length }: Transfer, finish: (error: Error | null) => void): void {
     const frames = link.grants.hold(referencesOf(segments), "rw");
     const data = new Uint8Array(length);
     link.inFlight += length;
-    this.#start(
-      () => this.#file.read(offset, data),
-      (error) => {
-        link.inFlight -= length;
-        if (!link.grants.open) return;
+    this.#disk.read(offset, data, (error) => {
+      link.inFlight -= length;
+      if (link.grants.open) {
         if (error === null) scatter(segments, frames, data);
         frames.release();
-        answer(error === null ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR);
-      },
-    );
-  }
-
-  async #flush(): Promise<void> {
-    if (this.#flushFailed !== null) throw this.#flushFailed;
-    try {
-      await this.#file.flush();
-    } catch (error) {
-      this.#flushFailed = error instanceof Error ? error : new Error(String(error));
-      throw error;
-    }
-  }
-
-  /** Host work after all that was asked for before; `done` runs in virtual time, with the error if there was one. */
-  #start(work: () => Promise<void>, done: (error: Error | null) => void): void {
-    const task: Task = { done, error: null };
-    this.#work = this.#work.then(work).catch((error: unknown) => {
-      task.error = error instanceof Error ? error : new Error(String(error));
-    });
-    this.#batch.push(task);
-  }
-
-  /** What was started since the last time is answered at one moment, with one event: it was asked for at one moment, too. */
-  #submit(link: Link): void {
-    const batch = this.#batch;
-    if (batch.length === 0) return;
-    this.#batch = [];
-    this.#host.io(this.#work, LATENCY, () => {
-      for (const { done, error } of batch) {
-        if (error !== null) this.#complain(link, `host I/O failed: ${error.message}`);
-        done(error);
       }
+      finish(error);
+    });
+  }
+
+  /** What was taken since the last time is answered with one event. */
+  #submit(link: Link): void {
+    this.#disk.submit(() => {
       this.#push(link);
       if (this.#link?.full === true) this.#poll();
     });

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import { NodeHost } from "../../core/node/host-services.ts";
-import { OverlayFile } from "../../plugins/device-vbd/overlay.ts";
+import { OverlayFile } from "../../plugins/lib-block/overlay.ts";
 import { PROJECT } from "../tools/hookvisor-run.ts";
 
 const SECTOR = 512;

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ABI_X86_64, BLKIF_OP, BLKIF_RSP, XenbusState } from "../../../core/abi/index.ts";
 import plugin from "../../../plugins/device-vbd/plugin.ts";
-import { LATENCY } from "../../../plugins/device-vbd/vbd.ts";
+import { LATENCY } from "../../../plugins/lib-block/index.ts";
 import { FAKE_ABIS } from "../../support/fake-arch.ts";
 import {
   MemoryHost,

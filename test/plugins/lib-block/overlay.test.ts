@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { HostFile } from "../../../core/device/device-type.ts";
-import { OverlayFile, overlaySize } from "../../../plugins/device-vbd/overlay.ts";
+import { OverlayFile, overlaySize } from "../../../plugins/lib-block/overlay.ts";
 import { MemoryFile } from "../../support/scripted-frontend.ts";
 
 const SIZE = 10 * 4096 + 1536;

@@ -1,7 +1,7 @@
 /** Disk specifications in xl's syntax, and vdev numbers as xen-vbd-interface(7) has them. */
 import { describe, expect, test } from "vitest";
-import { parseDiskSpec } from "../../../plugins/device-vbd/spec.ts";
-import { vdevNumber } from "../../../plugins/device-vbd/vdev.ts";
+import { parseDiskSpec } from "../../../plugins/lib-block/spec.ts";
+import { vdevNumber } from "../../../plugins/lib-block/vdev.ts";
 
 describe("disk specs", () => {
   const xvda = { vdev: "xvda", number: 51712, cdrom: false };
@@ -111,4 +111,11 @@ test.each([
   ["", null],
 ])("vdev %s is %s", (name, number) => {
   expect(vdevNumber(name)).toBe(number);
+});
+
+test("virtio's names of disks are xvda's by another name, where they are wanted", () => {
+  expect([vdevNumber("vda", true), vdevNumber("vdc2", true), vdevNumber("xvda", true)]).toEqual([51712, 51746, 51712]);
+  expect([vdevNumber("vda"), vdevNumber("vd", true), vdevNumber("vdx1x", true)]).toEqual([null, null, null]);
+  expect(parseDiskSpec("a.img,raw,vdb,w", true)).toMatchObject({ vdev: "vdb", number: 51728 });
+  expect(() => parseDiskSpec("a.img,raw,vdb,w")).toThrow(/is no virtual device/);
 });

@@ -40,8 +40,8 @@ const FORMATS = ["raw", "qcow", "qcow2", "vhd", "qed"];
 const IGNORED = /^(?:direct-io-safe|backendtype=(?:phy|tap|qdisk)|specification=xen)$/;
 const LEGACY = /^(?:tap2?:)?(?:tapdisk:)?(?:(aio|phy|file|raw|qcow2?|vhd|qed):)?/;
 
-/** Parses one spec. */
-export function parseDiskSpec(spec: string): DiskSpec {
+/** Parses one spec. `virtio`: the guest's names (vda) will do for the virtual device, too. */
+export function parseDiskSpec(spec: string, virtio = false): DiskSpec {
   const fail = (what: string): never => {
     throw new ConfigError(`Disk '${spec}': ${what}.`);
   };
@@ -56,7 +56,7 @@ export function parseDiskSpec(spec: string): DiskSpec {
   const { vdev = "", target = "" } = draft;
   if (target === "") fail("it names no image file; an example is disk.img,raw,xvda,w");
   if (vdev === "") fail(`it names no virtual device; an example is ${target},raw,xvda,w`);
-  const number = vdevNumber(vdev);
+  const number = vdevNumber(vdev, virtio);
   if (number === null) return fail(`'${vdev}' is no virtual device; use a name such as xvda, xvdb1, hda or sda`);
   const cdrom = draft.cdrom === true;
   const access = draft.access === undefined || draft.access === "" ? (cdrom ? "r" : "w") : draft.access;

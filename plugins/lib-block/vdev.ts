@@ -3,8 +3,8 @@
  * disks beyond what those can number are 1 << 28 | disk << 8 | partition.
  */
 
-/** Number of a vdev such as xvda, xvda1, hdc, sdb2, d5p1 or 51712; null: no such name. */
-export function vdevNumber(name: string): number | null {
+/** Number of a vdev such as xvda, xvda1, hdc, sdb2, d5p1 or 51712, with `virtio` also vda, which is xvda; null: no such name. */
+export function vdevNumber(name: string, virtio = false): number | null {
   const numeric = /^(?:0x[0-9a-fA-F]{1,8}|\d{1,10})$/.exec(name);
   if (numeric !== null) {
     const value = Number(name);
@@ -12,7 +12,7 @@ export function vdevNumber(name: string): number | null {
   }
   const plain = /^d(\d{1,7})(?:p(\d{1,3}))?$/.exec(name);
   if (plain !== null) return virtual(Number(plain[1]), Number(plain[2] ?? 0));
-  const match = /^(xvd|hd|sd)([a-z]{1,4})(\d{1,3})?$/.exec(name);
+  const match = /^(xvd|hd|sd)([a-z]{1,4})(\d{1,3})?$/.exec(virtio ? name.replace(/^vd/, "xvd") : name);
   if (match === null) return null;
   const disk = diskOf(match[2]!);
   const partition = Number(match[3] ?? 0);
