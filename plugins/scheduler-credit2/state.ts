@@ -32,7 +32,7 @@ export function saveState(pool: ParamValues, domains: Iterable<Credit2Domain>, n
   const saved = [...domains].map(({ units, weight, cap, budget, replenishAt }) => ({
     weight,
     cap,
-    budget,
+    budget: cap === 0 ? 0 : budget,
     replenishIn: cap === 0 ? 0 : replenishAt - now,
     units: [...units].map((one) => {
       one.burn();

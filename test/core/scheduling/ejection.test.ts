@@ -118,7 +118,7 @@ function ordeal(method: Method, nth: number, bad: () => void, guarded: boolean, 
   const { machine, scheduling } = load;
   const provider = { name: "complete", plugin: "test", make };
   const pools = new Pools(machine, scheduling, () => provider);
-  const guard = createGuard({ scheduling } as unknown as Hypervisor, 200);
+  const guard = createGuard({ scheduling } as unknown as Hypervisor, 300);
   const slice = (body: () => void): void => (guarded ? guard(body) : body());
   const domains = Array.from({ length: 4 }, (_, i) =>
     load.domain(`d${i}`, i % 2 === 0 ? [hog, hog] : [periodic(1 * MS, 2 * MS), hog]),
@@ -202,17 +202,11 @@ describe.each(["cpu", "core"] as const)(
       expect(ordeal(method, nth, boom, false, granularity)).toBe(`${method} threw: boom`);
     });
 
-    test.each(METHODS)("never returns from %s", (method) => {
-      expect(ordeal(method, 1, forever, true, granularity)).toBe(`${method} did not return within 0.2 s`);
-    });
-
-    test.each([
-      ["sleep", 3],
-      ["sleep", 5],
-      ["wake", 4],
-      ["contextSaved", 4],
-    ] as const)("never returns from %s, call %i", (method, nth) => {
-      expect(ordeal(method, nth, forever, true, granularity)).toBe(`${method} did not return within 0.2 s`);
+    // Every one takes the guard's time, therefore not all with both. A busy host may end a slice that is in nobody's code: again then.
+    const slow = granularity === "core" ? METHODS : (["sleep", "wake", "contextSaved", "affinityChanged"] as const);
+    test.each(slow)("never returns from %s", { retry: 4 }, (method) => {
+      for (const nth of granularity === "core" ? [1] : [method === "affinityChanged" ? 1 : 4])
+        expect(ordeal(method, nth, forever, true, granularity)).toBe(`${method} did not return within 0.3 s`);
     });
   },
 );

@@ -8,7 +8,7 @@ interface Saved {
 export const claims: SchedulerClaims = {
   // Credit is kept within one slice either way, which forgives what a light unit overran (README: what credit does not promise); at 1 : 8 shares
   // are off by up to a third.
-  proportionalShare: { param: "weight", spread: 4, error: 0.15, errorOnSeveral: 0.25 },
+  proportionalShare: { param: "weight", spread: 4, error: 0.25, errorOnSeveral: 0.3 },
   cap: { param: "cap", window: 1e9, slack: 100e6 },
   migrationIsNoWake: true,
   // Who slept when its pCPU went finds a home when it wakes, or at a restore.
