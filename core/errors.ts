@@ -55,3 +55,12 @@ export class ConfigError extends HookvisorError {
     super("HV_CONFIG", message, options);
   }
 }
+
+/** What went wrong, of anything that can be thrown: it may be no error, and its own methods may throw. */
+export function messageOf(thrown: unknown): string {
+  try {
+    return thrown instanceof Error ? String(thrown.message) : String(thrown);
+  } catch {
+    return "something that cannot be shown";
+  }
+}

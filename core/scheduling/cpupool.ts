@@ -8,7 +8,7 @@
  */
 import { ERRNO } from "../abi/errno.ts";
 import type { Domain } from "../domain/domain.ts";
-import { ConfigError, PluginError } from "../errors.ts";
+import { ConfigError, messageOf, PluginError } from "../errors.ts";
 import type { PluginFault } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { Pcpu } from "../machine/pcpu.ts";
@@ -16,7 +16,6 @@ import type { Nanoseconds, Timer } from "../machine/timers.ts";
 import { FifoScheduler } from "./fifo.ts";
 import { type Granularity, groups, Resource } from "./resource.ts";
 import type {
-  Decision,
   ParamValues,
   Scheduler,
   SchedulerHost,
@@ -44,8 +43,6 @@ export interface PoolServices {
 /** A scheduler that is called more often than this without time going on is ejected. */
 const MAX_CALLS_AT_ONCE = 1_000_000;
 
-const IDLE: Decision = Object.freeze({ unit: null, slice: null });
-
 export class CpuPool {
   readonly id: number;
   readonly name: string;
@@ -67,6 +64,8 @@ export class CpuPool {
   #random: number;
   /** Every ejection so far. */
   readonly faults: PluginFault[] = [];
+  /** Longest run of the unit that `decide` answered; null: until something happens. */
+  slice: Nanoseconds | null = null;
   /** The method of the scheduler that is being run, or null. */
   inCallback: string | null = null;
 
@@ -109,13 +108,25 @@ export class CpuPool {
     else this.#scheduler = made;
   }
 
+  /** Cores, or sockets, come whole: what shares one is never scheduled apart. */
   #grouped(pcpus: readonly Pcpu[]): Pcpu[][] {
-    const found = groups(pcpus, this.granularity);
+    const { name, granularity } = this;
+    const found = groups(pcpus, granularity);
+    if (granularity === "cpu") return found;
+    const whole = groups(this.machine.pcpus, granularity);
+    for (const group of found) {
+      const all = whole.find((one) => one.includes(group[0]!))!;
+      const missing = all.filter((pcpu) => !group.includes(pcpu)).map((pcpu) => pcpu.id);
+      if (missing.length > 0)
+        throw new ConfigError(
+          `Pool '${name}' schedules by ${granularity}: the ${granularity} of pCPU ${group[0]!.id} comes whole, and ${missing.join(",")} ${missing.length === 1 ? "is" : "are"} not given; name all of its pCPUs, or use granularity 'cpu'.`,
+        );
+    }
     const size = this.#resources[0]?.pcpus.length ?? found[0]?.length ?? 1;
     const odd = found.find((group) => group.length !== size);
     if (odd !== undefined)
       throw new ConfigError(
-        `Pool '${this.name}' schedules by ${this.granularity}: each ${this.granularity} needs ${size} pCPUs in it, but of one only ${odd.map((p) => p.id).join(",")} ${odd.length === 1 ? "is" : "are"} given; name all of its pCPUs, or use granularity 'cpu'.`,
+        `Pool '${name}' schedules by ${granularity}: each ${granularity} needs ${size} pCPUs, but that of pCPU ${odd[0]!.id} has ${odd.length}; leave it out, or use granularity 'cpu'.`,
       );
     return found;
   }
@@ -149,7 +160,7 @@ export class CpuPool {
 
   /** pCPUs of each resource, vCPUs of each unit at most. */
   get unitSize(): number {
-    return this.#resources[0]?.pcpus.length ?? 1;
+    return this.#resources[0]?.pcpus.length ?? groups(this.machine.pcpus, this.granularity)[0]!.length;
   }
 
   /** Those of `allowed` that an affinity (pCPU numbers) names, by any pCPU of theirs; all of them when it names none. */
@@ -349,32 +360,40 @@ export class CpuPool {
 
   // ---- decisions -------------------------------------------------------------------------------
 
-  /** Asks the scheduler and checks the answer; a wrong one ejects it, and the fallback answers. */
-  decide(resource: Resource, at: Nanoseconds): Decision {
+  /** Asks the scheduler and checks the answer; a wrong one ejects it, and the fallback answers. How long it may run is in `slice`. */
+  decide(resource: Resource, at: Nanoseconds): Unit | null {
     for (;;) {
       const asked = this.#scheduler;
       const now = this.time(at);
-      let decision = IDLE;
+      this.slice = null;
+      let unit: unknown = null;
+      let problem: string | null = null;
       const outer = this.#enter("doSchedule");
       try {
-        decision = asked.doSchedule(resource, now);
+        const decision = asked.doSchedule(resource, now);
+        if (typeof decision !== "object" || decision === null)
+          problem = `returned ${messageOf(decision)} instead of a decision`;
+        else {
+          // Read once, and here: what looks like a value may be code of the scheduler's.
+          unit = decision.unit;
+          this.slice = decision.slice;
+        }
       } catch (error) {
         this.#eject(`doSchedule threw: ${messageOf(error)}`, error);
       }
       this.inCallback = outer;
       if (asked !== this.#scheduler) continue;
-      const problem = this.#problemOf(decision, resource);
-      if (problem === null) return decision;
-      if (asked instanceof FifoScheduler) return IDLE;
+      problem ??= this.#problemOf(unit, this.slice, resource);
+      if (problem === null) return unit as Unit | null;
+      this.slice = null;
+      if (asked instanceof FifoScheduler) return null;
       this.#eject(`doSchedule on ${resource} ${problem}`, null);
     }
   }
 
-  #problemOf(decision: Decision, resource: Resource): string | null {
-    if (typeof decision !== "object" || decision === null) return `returned ${String(decision)} instead of a decision`;
-    const { unit, slice } = decision;
+  #problemOf(unit: unknown, slice: unknown, resource: Resource): string | null {
     if (slice !== null && !(typeof slice === "number" && slice >= 1 && slice < Infinity))
-      return `returned the slice ${String(slice)}; it must be a number of nanoseconds, at least 1, or null`;
+      return `returned the slice ${messageOf(slice)}; it must be a number of nanoseconds, at least 1, or null`;
     if (unit === null) return null;
     if (!(unit instanceof Unit)) return "returned something that is no unit";
     if (unit.pool !== this || !this.units.has(unit)) return `returned ${unit}, which is not in pool ${this.name}`;
@@ -434,9 +453,9 @@ export class CpuPool {
     const old = this.#scheduler;
     let dump = "";
     try {
-      dump = old?.dump?.() ?? "";
+      dump = String(old?.dump?.() ?? "");
     } catch (failed) {
-      dump = `(dump failed too: ${String(failed)})`;
+      dump = `(dump failed too: ${messageOf(failed)})`;
     }
     const fault: PluginFault = { plugin: this.plugin, kind: "scheduler", reason, dump, error };
     this.faults.push(fault);
@@ -455,10 +474,6 @@ export class CpuPool {
     if (this.machine.hooks.pluginFault.call(fault) === "crash")
       throw error instanceof Error ? error : new Error(reason);
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Which mandatory methods are missing, as a sentence; null: none. */

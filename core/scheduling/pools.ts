@@ -105,10 +105,11 @@ export class Pools {
 
   /** pCPUs leave their pool and are free. */
   remove(pool: CpuPool, cpus: readonly number[]): void {
-    this.#leave(pool, this.#pcpus(cpus));
+    this.#scheduling.removeResources(pool, this.#leaving(pool, this.#pcpus(cpus)));
   }
 
-  #leave(pool: CpuPool, pcpus: readonly Pcpu[]): void {
+  /** The resources that pCPUs are, if they may leave their pool. */
+  #leaving(pool: CpuPool, pcpus: readonly Pcpu[]): Resource[] {
     const resources = new Set<Resource>();
     for (const pcpu of pcpus) {
       const { resource } = pcpu;
@@ -126,7 +127,7 @@ export class Pools {
         ERRNO.EBUSY,
         `pCPU ${pcpus.at(-1)!.id} is the last of cpupool '${pool.name}', which has domains (${domainsOf(pool)}); move them first.`,
       );
-    this.#scheduling.removeResources(pool, [...resources]);
+    return [...resources];
   }
 
   /** Moves a domain into another pool, with its scheduler's default parameters. */
@@ -137,21 +138,23 @@ export class Pools {
     this.#scheduling.moveDomain(domain, pool);
   }
 
-  /** Takes pCPUs offline (hotplug): they leave their pool and run nothing. */
+  /** Takes pCPUs offline (hotplug), all or none: they leave their pool and run nothing. */
   offline(cpus: readonly number[]): void {
     const pcpus = this.#pcpus(cpus);
-    for (const pool of this.#scheduling.pools) {
+    const leaving = this.#scheduling.pools.map((pool) => {
       const here = pcpus.filter((p) => p.resource?.pool === pool);
-      if (here.length > 0) this.#leave(pool, here);
-    }
+      return { pool, resources: here.length > 0 ? this.#leaving(pool, here) : [] };
+    });
+    for (const { pool, resources } of leaving)
+      if (resources.length > 0) this.#scheduling.removeResources(pool, resources);
     for (const pcpu of pcpus) pcpu.online = false;
   }
 
   /** Brings pCPUs online; they join the first pool, as in Xen. */
   online(cpus: readonly number[]): void {
     const pcpus = this.#pcpus(cpus).filter((p) => !p.online);
-    for (const pcpu of pcpus) pcpu.online = true;
     if (pcpus.length > 0) this.#scheduling.addPcpus(this.#scheduling.pools[0]!, pcpus);
+    for (const pcpu of pcpus) pcpu.online = true;
   }
 }
 

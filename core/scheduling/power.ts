@@ -4,6 +4,7 @@
  * Invariants: a rate changes at the pCPU's present time, never in the middle of a run; an idle state is entered when the pCPU goes idle and left, with
  * its latency, when something is put on it; a governor that throws or asks for nonsense is taken away and the pCPU keeps its rate.
  */
+import { messageOf } from "../errors.ts";
 import type { PluginFault } from "../hooks.ts";
 import type { Governor, GovernorHost, IdleState } from "../machine/governor.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -52,7 +53,7 @@ export class PcpuPower {
       now: () => machine.now,
       setFrequency: (mhz) => {
         if (!power.#frequencies.includes(mhz))
-          throw new Error(`setFrequency(${mhz}): the rates are ${power.#frequencies.join(", ")} MHz`);
+          throw new Error(`setFrequency(${messageOf(mhz)}): the rates are ${power.#frequencies.join(", ")} MHz`);
         if (mhz === (power.#wanted ?? pcpu.mhz)) return;
         power.#wanted = mhz;
         onRate(pcpu);
@@ -98,7 +99,7 @@ export class PcpuPower {
     this.#guarded("idle", () => {
       const state = this.#governor?.idle?.(now, Math.max(0, expected)) ?? 0;
       if (this.#idleStates[state] === undefined)
-        throw new Error(`idle() returned ${String(state)}: there are states 0 to ${this.#idleStates.length - 1}`);
+        throw new Error(`idle() returned ${messageOf(state)}: there are states 0 to ${this.#idleStates.length - 1}`);
       this.#enter(state);
     });
     if (this.#state < 0) this.#enter(0);
@@ -115,10 +116,10 @@ export class PcpuPower {
     try {
       body();
     } catch (error) {
-      const reason = `governor '${this.#provider.name}' of pCPU ${this.#pcpu.id}, ${method}: ${error instanceof Error ? error.message : String(error)}`;
+      const reason = `governor '${this.#provider.name}' of pCPU ${this.#pcpu.id}, ${method}: ${messageOf(error)}`;
       let dump = "";
       try {
-        dump = this.#governor?.dump?.() ?? "";
+        dump = String(this.#governor?.dump?.() ?? "");
       } catch {
         dump = "(dump failed too)";
       }

@@ -10,6 +10,7 @@
  */
 import { createExit, type Exit, ExitCode } from "../architecture/arch-backend.ts";
 import { PauseFlag, type Vcpu } from "../domain/vcpu.ts";
+import { messageOf } from "../errors.ts";
 import type { Hypercalls } from "../hypercall/dispatcher.ts";
 import { Result } from "../hypercall/table.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -33,6 +34,9 @@ const MAX_FRUITLESS_RUNS = 1000;
 
 /** The longest run between two looks at the host's clock, in instructions. */
 const LONGEST_RUN = 100_000;
+
+/** Where virtual time ends: later ones are no exact numbers of nanoseconds. */
+const END: Nanoseconds = Number.MAX_SAFE_INTEGER;
 
 /** What a step did, or why none was possible. */
 export type Step = "ran" | "idle" | "hold" | "limit";
@@ -136,9 +140,10 @@ export class RunLoop {
     return time === Infinity ? this.machine.now : time;
   }
 
-  /** Does the next thing that happens; `limit` is a virtual time that nothing passes. */
-  step(limit: Nanoseconds): Step {
+  /** Does the next thing that happens; `latest` is a virtual time that nothing passes, and at 2^53 - 1 ns all ends. */
+  step(latest: Nanoseconds): Step {
     const { machine } = this;
+    const limit = latest < END ? latest : END;
     const { queue } = this.scheduling;
     if (this.#injected.length > 0 || machine.hasPosted) {
       for (const task of this.#injected.splice(0)) task();
@@ -218,6 +223,8 @@ export class RunLoop {
     const outer = scheduling.inExit;
     const present = machine.now;
     const { lazy } = pcpu;
+    // What the exit that this run is part of has been charged is not this one's.
+    const charged = outer === null ? 0 : machine.takeCharge();
     let retired = 0;
     scheduling.inExit = pcpu;
     try {
@@ -229,10 +236,11 @@ export class RunLoop {
       if (pcpu.clock > machine.now || !lazy) machine.now = pcpu.clock;
       if (exit.code !== ExitCode.budget) this.#handle(vcpu, exit);
     } catch (error) {
-      this.#services.crash(vcpu, error instanceof Error ? error.message : String(error), { error });
+      this.#services.crash(vcpu, messageOf(error), { error });
     }
     // A behaviour costs what it says; leaving and entering a guest costs where there is guest code.
     const cost = machine.takeCharge() + (lazy ? 0 : EXIT_COST[exit.code]);
+    if (charged > 0) machine.charge(charged);
     if (cost > 0 && pcpu.current === vcpu) pcpu.retire(cost);
     scheduling.inExit = outer;
     if (pcpu.current === vcpu) vcpu.clock = pcpu.clock;

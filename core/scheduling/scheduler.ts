@@ -146,7 +146,10 @@ export interface Scheduler {
    * queued there it moves elsewhere now. Default: core removes every unit before and inserts it afterwards.
    */
   pcpuRemoved?(pcpu: SchedulerPcpu, now: Nanoseconds): void;
-  /** A unit's affinity changed; it is asleep and on no pCPU, and wake follows if it can run. Default: core removes and inserts it again. */
+  /**
+   * A unit's affinity changed; it is asleep and on no pCPU, and wake follows if it can run. When a pCPU joins, this comes before its pcpuAdded, and names
+   * it already. Default: core removes and inserts it again.
+   */
   affinityChanged?(unit: SchedulingUnit, now: Nanoseconds): void;
   /** Parameters of a domain, of a unit, of the pool. Default: none. */
   readonly params?: { readonly domain?: ParamSpecs; readonly unit?: ParamSpecs; readonly pool?: ParamSpecs };

@@ -7,6 +7,7 @@
  * runstate times add up to its age; a vCPU never starts before its own last time; a scheduler is told of a unit's wake and sleep in
  * turns; the queue has every pCPU at the time of its next event.
  */
+import { ERRNO } from "../abi/errno.ts";
 import type { Domain } from "../domain/domain.ts";
 import { PauseFlag, RunState, type Vcpu } from "../domain/vcpu.ts";
 import { ConfigError } from "../errors.ts";
@@ -220,6 +221,7 @@ export class Scheduling implements VcpuControl {
   // ---- what the rest of core says --------------------------------------------------------------
 
   setFlag(vcpu: Vcpu, flag: number): void {
+    this.#bring(vcpu);
     const before = vcpu.runnable;
     vcpu.pauseFlags |= flag;
     this.#changed(vcpu, before);
@@ -232,6 +234,7 @@ export class Scheduling implements VcpuControl {
   }
 
   pauseVcpu(vcpu: Vcpu): void {
+    this.#bring(vcpu);
     const before = vcpu.runnable;
     vcpu.pauseCount++;
     this.#changed(vcpu, before);
@@ -254,6 +257,7 @@ export class Scheduling implements VcpuControl {
   }
 
   #domainPause(domain: Domain, by: number): void {
+    for (const vcpu of domain.vcpus) this.#bring(vcpu);
     const before = domain.vcpus.map((v) => v.runnable);
     domain.pauseCount += by;
     domain.vcpus.forEach((v, i) => {
@@ -273,6 +277,12 @@ export class Scheduling implements VcpuControl {
     if (pcpu === null || !pcpu.lazy || pcpu === this.inExit) return;
     this.bring(pcpu);
     this.#rekey(pcpu);
+  }
+
+  /** What a lazily run vCPU has done up to now is its own, whatever is about to stop it. */
+  #bring(vcpu: Vcpu): void {
+    const pcpu = vcpu.runningOn;
+    if (pcpu?.lazy && pcpu !== this.inExit && vcpu.runnable) this.bring(pcpu);
   }
 
   /** Sets where a vCPU may and should run; an affinity without a pCPU of its pool is refused. */
@@ -303,6 +313,8 @@ export class Scheduling implements VcpuControl {
     const kind = target === null ? "pool" : "vcpus" in target ? "domain" : "unit";
     checkParams(`Scheduler '${pool.schedulerName}'`, kind, pool.scheduler.params?.[kind] ?? {}, values);
     const subject = target === null || "vcpus" in target ? target : target.unit;
+    // A vCPU that has left must not be taken for the pool.
+    if (target !== null && subject === null) return -ERRNO.ESRCH;
     return pool.adjust(subject, values);
   }
 
@@ -402,9 +414,8 @@ export class Scheduling implements VcpuControl {
     resource.needSchedule = false;
     resource.sliceEnd = Infinity;
     this.machine.now = first.clock;
-    const decision = pool.decide(resource, first.clock);
-    const next = decision.unit as Unit | null;
-    const slice = decision.slice === null ? Infinity : Math.ceil(decision.slice);
+    const next = pool.decide(resource, first.clock);
+    const slice = pool.slice === null ? Infinity : Math.ceil(pool.slice);
     resource.sliceEnd = first.clock + slice;
     const previous = resource.currentUnit;
     if (next !== previous) {
@@ -497,11 +508,12 @@ export class Scheduling implements VcpuControl {
     pcpu.idleTime += pcpu.clock - pcpu.idleSince;
     if (pcpu.clock > clock && vcpu.clock < pcpu.clock) vcpu.clock = pcpu.clock;
     const cost = this.#cost(pcpu, vcpu, tickled);
-    this.#setRunState(vcpu, RunState.running, pcpu.clock);
     vcpu.runningOn = pcpu;
     vcpu.lastPcpu = pcpu;
     pcpu.current = vcpu;
     pcpu.lazy = vcpu.domain.arch?.horizon !== undefined;
+    // Last of all: the hook may pause it.
+    this.#setRunState(vcpu, RunState.running, pcpu.clock);
     if (cost > 0) pcpu.retire(cost);
   }
 
@@ -525,12 +537,12 @@ export class Scheduling implements VcpuControl {
   #stop(pcpu: Pcpu): void {
     const vcpu = pcpu.current!;
     vcpu.clock = pcpu.clock;
-    this.#setRunState(vcpu, vcpu.runnable ? RunState.runnable : stoppedState(vcpu), pcpu.clock);
     vcpu.runningOn = null;
     pcpu.current = null;
     pcpu.lazy = false;
     pcpu.idleSince = pcpu.clock;
     vcpu.leftAt = pcpu.busyTime;
+    this.#setRunState(vcpu, vcpu.runnable ? RunState.runnable : stoppedState(vcpu), pcpu.clock);
   }
 
   /** Says who came and who went, if anybody did. */
