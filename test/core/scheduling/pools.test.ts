@@ -128,7 +128,7 @@ test("what is refused", () => {
   expect(() =>
     pools.create({ name: "c", scheduler: "fifo", cpus: [1, 2, 3], granularity: "core" }),
   ).toThrowErrorMatchingInlineSnapshot(
-    `[ConfigError: Pool 'c' schedules by core: each core needs 1 pCPUs in it, but of one only 2,3 are given; name all of its pCPUs, or use granularity 'cpu'.]`,
+    `[ConfigError: Pool 'c' schedules by core: the core of pCPU 1 comes whole, and 0 is not given; name all of its pCPUs, or use granularity 'cpu'.]`,
   );
   const cores = pools.create({ name: "cores", scheduler: "fifo", cpus: [2, 3], granularity: "core" });
   expect(refusal(() => pools.remove(cores, [2]))).toMatchInlineSnapshot(`
