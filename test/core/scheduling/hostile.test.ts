@@ -177,7 +177,9 @@ test("core scheduling: a core is in a pool whole or not at all, also in one that
   const load = new Load(fifo, { pcpus: 4, threadsPerCore: 2, lazy: true, granularity: "core" });
   const pools = new Pools(load.machine, load.scheduling, () => provider);
   pools.offline([0, 1, 2, 3]);
-  expect(() => pools.online([0])).toThrowErrorMatchingInlineSnapshot(`[ConfigError: Pool 'Pool-0' schedules by core: the core of pCPU 0 comes whole, and 1 is not given; name all of its pCPUs, or use granularity 'cpu'.]`);
+  expect(() => pools.online([0])).toThrowErrorMatchingInlineSnapshot(
+    `[ConfigError: Pool 'Pool-0' schedules by core: the core of pCPU 0 comes whole, and 1 is not given; name all of its pCPUs, or use granularity 'cpu'.]`,
+  );
   expect(() => pools.create({ name: "half", scheduler: "fifo", cpus: [3], granularity: "core" })).toThrow("offline");
   expect(load.machine.pcpus.every((pcpu) => !pcpu.online && pcpu.resource === null)).toBe(true);
   const domain = load.domain("a", [hog, hog, hog]);
