@@ -1,5 +1,5 @@
 /**
- * ARINC Specification 653 Part 1, "Partition Scheduling" (2.3.1): partitions are activated in windows of a major time frame of fixed duration, which is
+ * ARINC Specification 653 Part 1, partition scheduling (in 2.3.1, partition management): partitions are activated in windows of a major time frame of fixed duration, which is
  * repeated periodically. A frame therefore begins at n times its length, whatever happened in the frames before. Xen's scheduler of that name adds the
  * frame's length to the time of the decision (next_major_frame = now + major_frame), so that every late dispatch moves all that follows.
  */

@@ -1,8 +1,8 @@
 /**
  * S. K. Dhall and C. L. Liu, "On a Real-Time Scheduling Problem", Operations Research 26(1), 1978: with m light tasks (C = 2e, T = 1) and a heavy one (C = 1,
  * T = 1 + e), global EDF on m pCPUs misses although the utilisation, 2em + 1/(1 + e), is near 1 of m. A pCPU for the heavy task alone does it.
- * J. Goossens, S. Funk and S. Baruah, "Priority-Driven Scheduling of Periodic Task Systems on Multiprocessors", Real-Time Systems 25, 2003,
- * Theorem 5: it never misses while U <= m - (m - 1) * (largest utilisation of a task).
+ * J. Goossens, S. Funk and S. Baruah, "Priority-Driven Scheduling of Periodic Task Systems on Multiprocessors", Real-Time Systems 25, 2003:
+ * it never misses while U <= m - (m - 1) * (largest utilisation of a task).
  */
 import { expect, test } from "vitest";
 import { domainOf, jobsOf, MS, run } from "./support.ts";

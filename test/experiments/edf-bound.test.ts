@@ -61,8 +61,8 @@ function fullSet(seed: number): string {
     .join(" ");
 }
 
-test.each(SCHEDULERS)("%s: 20 random sets of tasks with U from 0.997 to 1 miss nothing", async (scheduler) => {
-  for (let seed = 1; seed <= 20; seed++) {
+test.each(SCHEDULERS)("%s: 12 random sets of tasks with U from 0.997 to 1 miss nothing", async (scheduler) => {
+  for (let seed = 1; seed <= 12; seed++) {
     const tasks = fullSet(seed);
     const { metrics } = await run("edf-bound.ts", { set: { scheduler, tasks, seconds: 0.6 } });
     expect(metrics.jobs?.misses, tasks).toBe(0);

@@ -1,8 +1,8 @@
 /**
  * Lag: how far a domain is behind (or ahead of) what an ideal machine that serves all at once would have given it (generalised processor sharing: A. K.
  * Parekh and R. G. Gallager, IEEE/ACM Trans. Networking 1(3), 1993; I. Stoica et al., "A Proportional Share Resource Allocation Algorithm for Real-Time,
- * Time-Shared Systems", RTSS 1996, section 3). Bounds of fair queueing in the form of P. Goyal, X. Guo and H. M. Vin, "A Hierarchical CPU
- * Scheduler for Multimedia Operating Systems", OSDI 1996, section 3.
+ * Time-Shared Systems", RTSS 1996). Bounds of fair queueing in the form of P. Goyal, X. Guo and H. M. Vin, "A Hierarchical CPU
+ * Scheduler for Multimedia Operating Systems", OSDI 1996.
  *
  * How a bound of virtual times becomes one of lag. Domain i has got S_i by t, its weight is w_i, W = sum of all, f_i = w_i / W, its virtual time
  * V_i = S_i / w_i. The pCPU never idles, so t = sum S_j, and behind_i = f_i t - S_i = f_i sum_j w_j (V_j - V_i). If V_j - V_i <= d_j for all j

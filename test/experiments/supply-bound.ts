@@ -11,7 +11,7 @@ export default ({ scheduler }: { scheduler: string }): unknown => {
     scheduler: { period, [scheduler === "sedf" ? "slice" : "budget"]: budget, extratime: false },
   });
   return {
-    duration: "3s",
+    duration: "2s",
     scheduler,
     machine: { pcpus: 1 },
     domains: [server("server", "10ms", "4ms"), server("adversary", "9.9ms", "5.94ms")],

@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { Hypervisor, type LoadedPlugin, providers, RunState } from "hookvisor";
 import { hostPlugin } from "../../core/node/host-plugin.ts";
+import { NodeHost } from "../../core/node/host-services.ts";
 import { type RunOutcome, runExperiment } from "../../plugins/toolstack-lab/engine/run.ts";
 import { loadPlugins } from "../../plugins/toolstack-lab/engine/sources.ts";
 import { chooseParameters, loadExperiment } from "../../plugins/toolstack-lab/experiment/load.ts";
@@ -42,7 +43,7 @@ function pluginsOf(specs: readonly string[]): Promise<readonly LoadedPlugin[]> {
 /** Runs `file` of this folder once. Throws what the lab would complain of, and where a plugin was ejected. */
 export async function run(file: string, { set = {}, seed, plugins: specs = [] }: RunOptions = {}): Promise<RunOutcome> {
   const plugins = await pluginsOf(specs);
-  const { hooks } = new Hypervisor({ plugins: [hostPlugin(), ...plugins] });
+  const { hooks } = new Hypervisor({ plugins: [hostPlugin(), ...plugins], services: new NodeHost() });
   const source = await loadExperiment(join(import.meta.dirname, file));
   const chosen = chooseParameters(
     source,
