@@ -32,7 +32,7 @@ export const PRIVILEGE_S = 1;
 export const IRQ_SOFTWARE = 1;
 export const IRQ_TIMER = 5;
 export const IRQ_EXTERNAL = 9;
-/** The first cause for platform use: local interrupts of the port's own, up to 47 (what sie and sip have beyond 31 is not used: 31). */
+/** The first cause for platform use: local interrupts of the port's own, 16 to 31. Taken after the others, the lowest first. */
 export const IRQ_LOCAL = 16;
 
 /** An access that `run` left for the caller to do. One object a hart, reused. */
