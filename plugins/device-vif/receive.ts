@@ -2,22 +2,15 @@
  * From the bridge to the guest's receive ring: a frame waits for the latency of the wire, then for as many posted buffers as it needs, is copied
  * into them, and each buffer is answered in its own slot (xen/io/netif.h: first slot, GSO segment, further slots).
  *
- * Invariants: what waits is bounded (QUEUE_BYTES, QUEUE_FRAMES); what comes on top is dropped, and so is what has waited for DRAIN; a buffer that
+ * Invariants: what waits is bounded (Wire); what comes on top is dropped, and so is what has waited for DRAIN; a buffer that
  * cannot be mapped costs that frame and no other; requests and responses keep step, so that a response is in the slot of its request.
  */
-import { type BackRing, GrantError, type MappedPages, type Nanoseconds, type Timer, xen } from "hookvisor";
-import { type Accepts, adapt, type Frame } from "../lib-switch/index.ts";
+import { type BackRing, GrantError, type MappedPages, type Nanoseconds, xen } from "hookvisor";
+import { type Accepts, adapt, DRAIN, type Frame, Wire, type WireHost } from "../lib-switch/index.ts";
 import type { NetifLayout } from "./layout.ts";
 
 const { NETIF_RSP, NETRXF, XEN_NETIF_GSO_TYPE } = xen;
 
-/** Virtual time that a frame takes from one port to another. */
-export const WIRE_LATENCY: Nanoseconds = 10_000;
-/** What may wait for buffers of the guest. */
-export const QUEUE_BYTES = 512 * 1024;
-export const QUEUE_FRAMES = 1024;
-/** A frame that has waited for buffers for so long is dropped. */
-export const DRAIN: Nanoseconds = 10e9;
 /** How often to look for buffers of a guest that does not tell of them (no feature-rx-notify). */
 export const POLL: Nanoseconds = 30e6;
 const FRAME_BYTES = 4096;
@@ -31,18 +24,9 @@ export interface ReceiveFeatures extends Accepts {
 }
 
 /** What the receive side needs of the device. */
-export interface ReceiveHost {
+export interface ReceiveHost extends WireHost {
   mapGrants(references: readonly number[], access: "rw"): MappedPages;
-  timer(at: Nanoseconds, fire: (now: Nanoseconds) => void): Timer;
-  now(): Nanoseconds;
   complain(what: string): void;
-  /** The timer found work: poll, as after an event. */
-  due(): void;
-}
-
-interface Waiting {
-  readonly frame: Frame;
-  readonly due: Nanoseconds;
 }
 
 /** The receive side of one connection. */
@@ -53,11 +37,9 @@ export class Receive {
   readonly #host: ReceiveHost;
   readonly #slot: DataView;
   readonly #bytes: Uint8Array;
-  #queue: Waiting[] = [];
-  #queuedBytes = 0;
-  #timer: Timer | null = null;
-  /** Frames that the guest did not get. */
-  dropped = 0;
+  readonly #wire: Wire;
+  /** Frames that were lost with a buffer that could not be mapped. */
+  #lost = 0;
 
   constructor(ring: BackRing, layout: NetifLayout, features: ReceiveFeatures, host: ReceiveHost) {
     this.#ring = ring;
@@ -66,65 +48,39 @@ export class Receive {
     this.#host = host;
     this.#slot = new DataView(new ArrayBuffer(layout.rxSlotBytes));
     this.#bytes = new Uint8Array(this.#slot.buffer);
+    this.#wire = new Wire(host);
   }
 
   /** Frames that wait. */
   get waiting(): number {
-    return this.#queue.length;
+    return this.#wire.waiting;
+  }
+
+  /** Frames that the guest did not get. */
+  get dropped(): number {
+    return this.#wire.dropped + this.#lost;
   }
 
   /** A frame from the bridge, sent at `now`. */
   deliver(frame: Frame, now: Nanoseconds): void {
-    const frames = adapt(frame, this.#features);
-    if (frames.length === 0) this.dropped++;
-    for (const one of frames) {
-      const { length } = one.bytes;
-      if (
-        this.#queuedBytes + length > QUEUE_BYTES ||
-        this.#queue.length >= QUEUE_FRAMES ||
-        (length > FRAME_BYTES && !this.#features.scatterGather)
-      ) {
-        this.dropped++;
-        continue;
-      }
-      this.#queuedBytes += length;
-      this.#queue.push({ frame: one, due: now + WIRE_LATENCY });
-    }
-    if (this.#timer === null && this.#queue.length > 0) this.#arm(this.#queue[0]!.due);
-  }
-
-  #arm(at: Nanoseconds): void {
-    this.#timer?.cancel();
-    this.#timer = this.#host.timer(at, () => {
-      this.#timer = null;
-      this.#host.due();
-    });
+    const most = this.#features.scatterGather ? Infinity : FRAME_BYTES;
+    this.#wire.put(adapt(frame, this.#features), now, most);
   }
 
   /** Gives the guest what is due and has room. True: the guest wants to be notified. Throws RingError. */
   poll(): boolean {
-    const now = this.#host.now();
     let any = false;
-    let wanted = 0;
-    while (this.#queue.length > 0 && this.#queue[0]!.due <= now) {
-      const { frame, due } = this.#queue[0]!;
-      wanted = slotsOf(frame);
-      if (!this.#ring.finalCheck(wanted)) {
-        if (now - due < DRAIN) break;
-        this.dropped++;
+    for (let frame = this.#wire.head(); frame !== null; frame = this.#wire.head()) {
+      if (!this.#ring.finalCheck(slotsOf(frame))) {
+        if (!this.#wire.stale) break;
+        this.#lost++;
       } else {
         this.#give(frame);
         any = true;
       }
-      this.#queue.shift();
-      this.#queuedBytes -= frame.bytes.length;
+      this.#wire.shift();
     }
-    const head = this.#queue[0];
-    if (head === undefined) {
-      this.#timer?.cancel();
-      this.#timer = null;
-    } else if (head.due > now) this.#arm(head.due);
-    else this.#arm(this.#features.notifies ? head.due + DRAIN : now + POLL);
+    this.#wire.rest(this.#features.notifies ? DRAIN : POLL);
     return any && this.#ring.pushResponses();
   }
 
@@ -147,7 +103,7 @@ export class Receive {
     } catch (error) {
       if (!(error instanceof GrantError)) throw error;
       this.#host.complain(error.message);
-      this.dropped++;
+      this.#lost++;
       for (const { id } of requests) this.#respond(id, 0, NETIF_RSP.ERROR);
       return;
     }
@@ -176,11 +132,7 @@ export class Receive {
 
   /** Nothing is delivered any more. */
   stop(): void {
-    this.#timer?.cancel();
-    this.#timer = null;
-    this.dropped += this.#queue.length;
-    this.#queue = [];
-    this.#queuedBytes = 0;
+    this.#wire.stop();
   }
 }
 

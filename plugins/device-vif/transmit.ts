@@ -7,14 +7,7 @@
  * (a slot that is announced and not there, an extra segment of a type that does not exist, more than MOST_SLOTS slots) is a WildRing.
  */
 import { type BackRing, GrantError, type MappedPages, xen } from "hookvisor";
-import {
-  ETHERNET_HEADER,
-  type Frame,
-  PROTOCOL,
-  type Segmentation,
-  transportOf,
-  writePartial,
-} from "../lib-switch/index.ts";
+import { ETHERNET_HEADER, type Frame, offloaded, type Segmentation } from "../lib-switch/index.ts";
 import type { ExtraInfo, NetifLayout, TxRequest } from "./layout.ts";
 
 const { NETIF_RSP, NETTXF, XEN_NETIF_EXTRA_FLAG_MORE, XEN_NETIF_EXTRA_TYPE, XEN_NETIF_GSO_TYPE } = xen;
@@ -142,7 +135,10 @@ export class Transmit {
       if (error instanceof GrantError) return error.message;
       throw error;
     }
-    return describe(bytes, first.flags, segmentation);
+    const { csum_blank, data_validated } = NETTXF;
+    const checksum =
+      (first.flags & csum_blank) !== 0 ? "partial" : (first.flags & data_validated) !== 0 ? "valid" : "full";
+    return offloaded(bytes, checksum, segmentation);
   }
 }
 
@@ -158,18 +154,4 @@ function segmentationOf(extras: readonly ExtraInfo[]): Segmentation | null | str
     segmentation = { version, size: gsoSize };
   }
   return segmentation;
-}
-
-/** The frame that these bytes and flags mean. A blank checksum where there is nothing to sum is an error of the sender. */
-function describe(bytes: Uint8Array, flags: number, segmentation: Segmentation | null): Frame | string {
-  const blank = (flags & NETTXF.csum_blank) !== 0;
-  if (!blank && segmentation === null)
-    return { bytes, checksum: (flags & NETTXF.data_validated) !== 0 ? "valid" : "full", segmentation };
-  const transport = transportOf(bytes);
-  if (transport === null) return "a blank checksum or segmentation, and neither TCP nor UDP";
-  if (segmentation !== null && (transport.protocol !== PROTOCOL.tcp || transport.version !== segmentation.version))
-    return `segmentation for TCP over IPv${segmentation.version} of what is none`;
-  // A segment that stands for several always has a partial checksum; some senders do not say so.
-  if (!blank) writePartial(bytes, transport);
-  return { bytes, checksum: "partial", segmentation };
 }

@@ -16,16 +16,24 @@ import {
   RingError,
   type SplitBackend,
 } from "hookvisor";
-import { type Endpoint, type Frame, formatIpv4, formatMac, type Network, type Port } from "../lib-switch/index.ts";
+import {
+  type Endpoint,
+  type Frame,
+  formatIpv4,
+  formatMac,
+  type Network,
+  type Port,
+  parseVifSpec,
+  stationMac,
+  stationName,
+  type VifSpec,
+} from "../lib-switch/index.ts";
 import { NetifLayout } from "./layout.ts";
 import { Receive, type ReceiveFeatures } from "./receive.ts";
-import { parseVifSpec, type VifSpec } from "./spec.ts";
 import { Transmit, WildRing } from "./transmit.ts";
 
 /** Lines in the log about bad packets, a connection. */
 const MOST_COMPLAINTS = 8;
-/** Addresses of Xen's guests begin so (00:16:3e). */
-const XEN_OUI = 0x0016_3e00_0000;
 
 /** The device type on the bridges of one hypervisor; `network` is asked for when a device is created. */
 export function createVifType(network: () => Network): DeviceType<VifSpec> {
@@ -75,14 +83,11 @@ class VifBackend implements SplitBackend, Endpoint {
     this.#host = host;
     this.#spec = spec;
     this.#id = Number(host.backend.path.slice(host.backend.path.lastIndexOf("/") + 1));
-    this.name = spec.vifname ?? `vif${host.domain.id}.${this.#id}`;
+    this.name = stationName(spec, this.#id, host);
     this.owner = host.domain.name;
     this.ip = spec.ip;
     this.mtu = spec.mtu;
-    const taken = new Set(network.bridges.flatMap((one) => one.ports.map((port) => port.endpoint.mac)));
-    this.mac = spec.mac ?? madeUpMac(host.domain.uuid, this.#id, taken);
-    if (spec.mac !== null && taken.has(spec.mac))
-      host.log(`another device has its MAC address ${formatMac(spec.mac)}, too`);
+    this.mac = stationMac(spec, this.#id, host, network);
     if (spec.ignored.length > 0) host.log(`${spec.ignored.join(", ")}: ignored`);
     const nodes = {
       handle: String(this.#id),
@@ -239,15 +244,6 @@ class VifBackend implements SplitBackend, Endpoint {
     if (this.#complaints <= MOST_COMPLAINTS) this.#host.log(`packet refused: ${what}`);
     if (this.#complaints === MOST_COMPLAINTS) this.#host.log("further bad packets of this connection are not logged");
   }
-}
-
-/** An address from the domain's uuid, which comes from the machine's seed (FNV-1a); one that nobody has. */
-function madeUpMac(uuid: string, id: number, taken: ReadonlySet<number | null>): number {
-  let hash = 0x811c_9dc5;
-  for (const char of `${uuid}/${id}`) hash = Math.imul(hash ^ char.charCodeAt(0), 0x0100_0193) >>> 0;
-  let low = (hash ^ (hash >>> 24)) & 0xff_ffff;
-  while (taken.has(XEN_OUI + low)) low = (low + 1) & 0xff_ffff;
-  return XEN_OUI + low;
 }
 
 function nodeNumber(key: string, text: string | undefined): number {

@@ -5,3 +5,6 @@ export * from "./frame.ts";
 export * from "./network.ts";
 export * from "./pcap.ts";
 export * from "./segment.ts";
+export * from "./station.ts";
+export * from "./vif-spec.ts";
+export * from "./wire.ts";

@@ -3,9 +3,16 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { NETIF_RSP, NETRXF, NETTXF, XenbusState } from "../../../core/abi/index.ts";
 import plugin from "../../../plugins/device-vif/plugin.ts";
-import { DRAIN, POLL, QUEUE_BYTES, WIRE_LATENCY } from "../../../plugins/device-vif/receive.ts";
+import { POLL } from "../../../plugins/device-vif/receive.ts";
 import { DATA_SLOTS } from "../../../plugins/device-vif/transmit.ts";
-import { parseMac, transportOf, verifyChecksum } from "../../../plugins/lib-switch/index.ts";
+import {
+  DRAIN,
+  parseMac,
+  QUEUE_BYTES,
+  transportOf,
+  verifyChecksum,
+  WIRE_LATENCY,
+} from "../../../plugins/lib-switch/index.ts";
 import networkBuiltin from "../../../plugins/network-builtin/plugin.ts";
 import { FAKE_ABIS } from "../../support/fake-arch.ts";
 import {

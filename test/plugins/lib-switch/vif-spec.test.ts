@@ -1,6 +1,6 @@
 /** Network specifications in xl's syntax, and every message about wrong ones. */
 import { describe, expect, test } from "vitest";
-import { parseVifSpec } from "../../../plugins/device-vif/spec.ts";
+import { parseVifSpec } from "../../../plugins/lib-switch/vif-spec.ts";
 
 const DEFAULTS = {
   mac: null,

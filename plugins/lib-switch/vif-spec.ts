@@ -4,7 +4,8 @@
  * Pure; each error is one sentence with the spec and what would be right. What is understood but changes nothing here is in `ignored`.
  */
 import { ConfigError } from "hookvisor";
-import { DEFAULT_BRIDGE, parseIpv4, parseMac } from "../lib-switch/index.ts";
+import { parseIpv4, parseMac } from "./frame.ts";
+import { DEFAULT_BRIDGE } from "./network.ts";
 
 /** One network device. */
 export interface VifSpec {
