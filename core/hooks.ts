@@ -80,7 +80,11 @@ export const hookTable = Object.freeze({
     when: "a pCPU with a governor enters an idle state (its index) or leaves it (-1)",
   },
   poolChange: { kind: "SyncHook", args: "pcpu, pool, now", when: "a pCPU joins a cpupool, or leaves it (null)" },
-  runstate: { kind: "SyncHook", args: "vcpu, from, to, now", when: "a vCPU's runstate changes" },
+  runstate: {
+    kind: "SyncHook",
+    args: "vcpu, from, to, now",
+    when: "a vCPU's runstate changes; from or to running, runningOn is where",
+  },
   hypercall: { kind: "SyncHook", args: "vcpu, number, result, now", when: "a hypercall was answered" },
   eventSend: { kind: "SyncHook", args: "domain, port, now", when: "an event channel became pending" },
   grantMap: {

@@ -537,11 +537,13 @@ export class Scheduling implements VcpuControl {
   #stop(pcpu: Pcpu): void {
     const vcpu = pcpu.current!;
     vcpu.clock = pcpu.clock;
+    this.#setRunState(vcpu, vcpu.runnable ? RunState.runnable : stoppedState(vcpu), pcpu.clock);
     vcpu.runningOn = null;
     pcpu.current = null;
     pcpu.lazy = false;
     pcpu.idleSince = pcpu.clock;
     vcpu.leftAt = pcpu.busyTime;
+    // The hook, which saw where it ran, may have paused it.
     this.#setRunState(vcpu, vcpu.runnable ? RunState.runnable : stoppedState(vcpu), pcpu.clock);
   }
 

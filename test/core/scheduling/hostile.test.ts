@@ -54,6 +54,17 @@ describe.each([{ lazy: false }, { lazy: true }])("lazy: $lazy", ({ lazy }) => {
     expect(load.domainTime(a) + load.domainTime(b)).toBe(50 * MS);
   });
 
+  test("a runstate hook sees where who comes will run, and where who goes ran", () => {
+    const load = new Load(fifo, { pcpus: 2, lazy });
+    for (const name of ["a", "b", "c"]) load.domain(name, [hog, periodic(3 * MS, 2 * MS)]);
+    const seen: (number | undefined)[] = [];
+    load.machine.hooks.runstate.tap("test", (vcpu, from, to) => {
+      if (from === RunState.running || to === RunState.running) seen.push(vcpu.runningOn?.id);
+    });
+    load.run(100 * MS);
+    expect(new Set(seen)).toEqual(new Set([0, 1]));
+  });
+
   test("a runstate hook that pauses and unpauses who comes: what it runs is run time", () => {
     const load = new Load(fifo, { lazy });
     const domain = load.domain("a", [hog]);
