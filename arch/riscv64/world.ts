@@ -34,6 +34,8 @@ const SPARE_TABLES = 64;
 /** Most gfns of one domain's emulated devices. */
 const MOST_MMIO = 2 ** 18;
 
+const CSR_SCOUNTEREN = 0x106;
+
 /** State of a hart as SBI's HSM extension has it. */
 export const HartState = Object.freeze({ started: 0, stopped: 1, suspended: 4 });
 
@@ -62,6 +64,8 @@ export class RiscvVcpu {
     hart.setPc(pcLo, pcHi);
     hart.setX(10, this.vcpu.id, 0);
     hart.setX(11, argumentLo, argumentHi);
+    // Firmware leaves cycle, time and instret readable in user mode (OpenSBI, KVM), and Linux's vDSO counts on it.
+    hart.writeCsr(CSR_SCOUNTEREN, 7, 0);
     this.state = HartState.started;
   }
 
