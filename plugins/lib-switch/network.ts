@@ -4,7 +4,7 @@
  * A bridge comes into being when somebody first names it. Its number decides its addresses (10.0.NUMBER.0/24): the digits at the end of
  * its name where they are free (xenbr0, xenbr1), else the lowest free number from 100 on. Nothing here is global: a network belongs to whoever made it.
  */
-import { ConfigError } from "hookvisor";
+import { ConfigError, type HypervisorSetup } from "hookvisor";
 import { SyncHook } from "tapable";
 import { Bridge, type Port } from "./bridge.ts";
 import type { Frame } from "./frame.ts";
@@ -67,4 +67,15 @@ export function createNetworkHooks(): NetworkHooks {
     },
   };
   return Object.freeze({ network, bridgeMade, frame });
+}
+
+/**
+ * For plugins of network devices: the network of a hypervisor, once it has booted. Where no plugin owns one there are bridges all the same, with nothing
+ * else on them, and all device plugins have the same.
+ */
+export function sharedNetwork(hypervisor: HypervisorSetup, plugin: string): () => Network {
+  hypervisor.hooks.boot.tap(plugin, () => {
+    if (hypervisor.hooksOf("network") === undefined) hypervisor.ownHooks("network", createNetworkHooks());
+  });
+  return () => hypervisor.hooksOf("network")!.network;
 }
