@@ -2,15 +2,17 @@
  * Benchmarks, side by side in one run: the software CPU alone on compute kernels, the boot of Debian's kernel here and in QEMU, and schedulers under
  * synthetic load.
  *
- * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]`; NAME is a kernel's, `boot` or `lab`.
+ * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]`; NAME is a kernel's, `riscv` (its kernels), `boot` or `lab`.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { type BootSeries, boot } from "./boot.ts";
-import { compute } from "./compute.ts";
+import { type ComputeResult, compute } from "./compute.ts";
+import { computeRiscv } from "./compute-riscv.ts";
 import { type LabPoint, labPoint, schedulers } from "./lab.ts";
 import { PROGRAMS } from "./programs.ts";
+import { RISCV_PROGRAMS } from "./programs-riscv.ts";
 import { span } from "./statistics.ts";
 
 const { values } = parseArgs({
@@ -32,13 +34,18 @@ const host = {
 };
 console.log(`${host.cpu}, ${host.cpus} CPUs, load ${host.load.toFixed(1)}, Node ${host.node}\n`);
 
-const kernels = PROGRAMS.filter(({ name }) => wanted(name)).map((program) => {
-  const result = compute(program, count(values.runs));
+const shown = (result: ComputeResult, what: string): ComputeResult => {
   console.log(
-    `${result.name.padEnd(8)} ${result.mips.toFixed(0).padStart(5)} MIPS (${span(result.all, 0)})  ${(result.instructions / 1e6).toFixed(1)} M instructions: ${program.what}`,
+    `${result.name.padEnd(16)} ${result.mips.toFixed(0).padStart(5)} MIPS (${span(result.all, 0)})  ${(result.instructions / 1e6).toFixed(1)} M instructions: ${what}`,
   );
   return result;
-});
+};
+const kernels = [
+  ...PROGRAMS.filter(({ name }) => wanted(name)).map((p) => shown(compute(p, count(values.runs)), p.what)),
+  ...RISCV_PROGRAMS.filter(({ name }) => wanted(name) || values.only === "riscv").map((p) =>
+    shown(computeRiscv(p, count(values.runs)), p.what),
+  ),
+];
 
 function row(name: string, of: BootSeries, memory: number): void {
   const cell = (value: number | null, digits: number, unit: string): string =>

@@ -1,7 +1,9 @@
 /*
- * The benchmarks' guest code: freestanding x86-64, one entry per kernel, each ends in hlt with its answer in rax.
- * programs.ts holds what `gcc -O2 -fno-tree-vectorize -mno-sse -ffreestanding -fno-pic -fcf-protection=none -fno-stack-protector -nostdlib
- * -Wl,-Ttext=0x100000,--build-id=none -Wl,--oformat=binary` makes of this with -DKERNEL=n.
+ * The benchmarks' guest code: freestanding, 64-bit, one entry per kernel; its argument is main's. On x86 each ends in hlt with its answer in rax, on RISC-V
+ * in ecall with its answer in a0.
+ * programs.ts holds what gcc makes of this with -DKERNEL=n and
+ *   -O2 -fno-tree-vectorize -ffreestanding -fno-pic -fno-stack-protector -nostdlib -Wl,-Ttext=0x100000,--build-id=none -Wl,--oformat=binary
+ * x86: gcc with -mno-sse -fcf-protection=none besides. RISC-V: riscv64-linux-gnu-gcc 12.2 with -march=rv64gc -mabi=lp64d besides.
  */
 typedef unsigned long u64;
 typedef unsigned int u32;
@@ -58,8 +60,22 @@ static u64 run(u64 n) {
   for (u64 k = 0; k < n; k++) { sum += p[1]; p = (u64 *)p[0]; }
   return sum;
 }
+#elif KERNEL == 5 /* doubles, RISC-V only: multiply-adds, which its compilers fuse, and a division */
+static u64 run(u64 n) {
+  double s = 0.1, x = 1.1, y = 0.3;
+  for (u64 i = 0; i < n; i++) { s = s * 0.75 + x * y; x = 1.0 / (s + 1.25); y = y * 0.5 + x; if (s > 100) s = 0.1; }
+  return (u64)(s * 1e9) + (u64)(x * 1e9);
+}
 #endif
 __attribute__((section(".text.start"), naked, noreturn)) void _start(void) {
+#ifdef __riscv
+  __asm__ volatile("call main\n ecall");
+#else
+#ifdef __riscv
+  __asm__ volatile("call main\n ecall");
+#else
   __asm__ volatile("call main\n hlt");
+#endif
+#endif
 }
 u64 main(u64 n) { return run(n); }
