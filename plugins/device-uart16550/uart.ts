@@ -131,6 +131,8 @@ class Uart implements EmulatedDevice {
     this.#mcr = 0;
     this.#errors = 0;
     this.#changes = 0;
+    this.#scratch = 0;
+    this.#divisor = 1;
     this.#update();
   }
 
