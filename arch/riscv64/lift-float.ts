@@ -13,9 +13,9 @@ import { FAULT_FS_CLEAN, f, MODE_FS_CLEAN, MODE_FS_OFF, MODE_FS_SHIFT, x, xd } f
 /** The helper's operand: operation in bits 0 to 7, rounding mode in 8 to 10, rs3's cell in 16 to 31; fma's two signs are between. */
 export const FLOAT_OPERATION = 0xff;
 export const FLOAT_RM_SHIFT = 8;
-/** fcsr must be 1 under this mask for the usual case: inexact set, and to nearest where the mode is dynamic. */
-const MASK_STATIC = 1;
-const MASK_DYNAMIC = 0xe1;
+/** fcsr's bits that must be 0 for the usual case: frm where the mode is dynamic. */
+const MASK_STATIC = 0;
+const MASK_DYNAMIC = 0xe0;
 
 /** The instruction may use the floating-point state now; false: it has become what happens instead. */
 export function floatEnabled(c: LiftContext): boolean {
