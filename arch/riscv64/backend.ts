@@ -225,14 +225,17 @@ export class RiscvBackend implements ArchBackend {
   /** requestExit was called during the present run. */
   #stop = false;
 
-  /** Sets the level of the upcall's interrupt. True: it may change with the next instruction. */
+  /**
+   * Sets the level of the upcall's interrupt. True: it is high, and the guest's next instruction may lower it by a store that nobody sees, so that the
+   * hart is to be run by single instructions. As long as the guest has not enabled it the pin stays low within a run, which so need not be watched.
+   */
   #upcall({ vcpu, hart }: RiscvVcpu): boolean {
     const { shared } = vcpu.domain;
-    const level = shared?.upcallPending(vcpu) === true && !shared.upcallMask(vcpu);
-    hart.setPin(IRQ_LOCAL, level);
-    if (!level) return false;
     hart.readCsr(CSR_SIE, this.#word);
-    return ((this.#word[0]! >>> IRQ_LOCAL) & 1) !== 0;
+    const enabled = ((this.#word[0]! >>> IRQ_LOCAL) & 1) !== 0;
+    const level = enabled && shared?.upcallPending(vcpu) === true && !shared.upcallMask(vcpu);
+    hart.setPin(IRQ_LOCAL, level);
+    return level;
   }
 
   #explain(v: RiscvVcpu, code: number, exit: Exit): void {

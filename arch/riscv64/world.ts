@@ -17,7 +17,7 @@ import {
   type Vcpu,
   xen,
 } from "hookvisor";
-import { P2M_MMIO, P2m, type RiscvGuest, type RiscvHart, type RiscvMachine } from "./cpu.ts";
+import { IRQ_EXTERNAL, P2M_MMIO, P2m, type RiscvGuest, type RiscvHart, type RiscvMachine } from "./cpu.ts";
 import type { Placement } from "./loader.ts";
 
 const { ERRNO, GNTMAP, GNTST } = xen;
@@ -60,7 +60,10 @@ export class RiscvVcpu {
   /** Begins at a physical address in S-mode, without translation: a0 is the hart's number, a1 the argument (SBI 9.1, and how a kernel is booted). */
   start(pcLo: number, pcHi: number, argumentLo: number, argumentHi: number): void {
     const { hart } = this;
+    // What the interrupt controller says stays so: it tells of changes only.
+    const external = hart.pin(IRQ_EXTERNAL);
     hart.reset();
+    hart.setPin(IRQ_EXTERNAL, external);
     hart.setPc(pcLo, pcHi);
     hart.setX(10, this.vcpu.id, 0);
     hart.setX(11, argumentLo, argumentHi);

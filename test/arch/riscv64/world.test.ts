@@ -163,6 +163,51 @@ describe("Xen's calls", () => {
     expect(booted.words(domain, DATA + 0x300, 1)).toEqual([-ENOSYS]);
   });
 
+  it("upcalls come when interrupts are on, once an event, however the run is cut", async () => {
+    const [IPI, PORT, COUNT, SHARED] = [DATA, DATA + 0x40, DATA + 0x80, 0x3a00_0000];
+    const p = new Program();
+    // struct xen_add_to_physmap: domid, size, space (0: shared_info), idx, gpfn; struct evtchn_bind_ipi: vcpu, port
+    p.li(t0, xen.DOMID.SELF)
+      .store(t0, DATA)
+      .store(0, DATA + 8);
+    p.li(t0, SHARED / FRAME_SIZE).store(t0, DATA + 16);
+    p.hypercall(H.memory_op, [XENMEM.add_to_physmap, DATA]);
+    p.store(0, IPI).hypercall(H.event_channel_op, [xen.EVTCHNOP.bind_ipi, IPI]);
+    p.li(t1, IPI).put("lw", { rd: t0, rs1: t1, imm: 4 }).store(t0, PORT);
+    p.address(t0, "handler")
+      .put("csrrw", { rs1: t0, imm: 0x105 })
+      .li(t0, 1 << 16)
+      .put("csrrs", { rs1: t0, imm: 0x104 });
+    p.li(20, 0);
+    // Interrupts off, an event, something else, interrupts on.
+    p.label("round").put("csrrci", { rs1: 2, imm: 0x100 });
+    p.hypercall(H.event_channel_op, [xen.EVTCHNOP.send, PORT]);
+    p.li(t0, COUNT + 8)
+      .put("ld", { rd: t1, rs1: t0 })
+      .put("addi", { rd: t1, rs1: t1, imm: 1 });
+    p.put("sd", { rs1: t0, rs2: t1 }).put("csrrsi", { rs1: 2, imm: 0x100 });
+    for (let i = 0; i < 7; i++) p.put("addi", { rd: 20, rs1: 20, imm: 1 });
+    p.jump("round");
+    p.label("handler").li(t0, SHARED).put("sd", { rs1: t0, imm: 8 });
+    for (const at of [48, 48 + 8]) p.put("sd", { rs1: t0, imm: at });
+    p.li(28, COUNT).put("ld", { rd: 29, rs1: 28 }).put("addi", { rd: 29, rs1: 29, imm: 1 });
+    p.put("sd", { rs1: 28, rs2: 29 }).put("sb", { rs1: t0 }).put("sret");
+    const image = p.image();
+    const counted = async (pieces: number): Promise<readonly number[]> => {
+      const booted = await boot();
+      const domain = await booted.create(image);
+      for (let i = 0; i < pieces; i++) await booted.run(2 / pieces);
+      const [upcalls = 0, events = 0] = booted.words(domain, COUNT, 2);
+      expect(upcalls).toBeGreaterThan(50);
+      expect(events - upcalls).toBeGreaterThanOrEqual(0);
+      expect(events - upcalls).toBeLessThanOrEqual(1);
+      return [upcalls, events];
+    };
+    const whole = await counted(1);
+    expect(await counted(50)).toEqual(whole);
+    expect(await counted(400)).toEqual(whole);
+  });
+
   it("memory moves within the physmap: decrease, populate, gmfn", async () => {
     const booted = await boot();
     const p = new Program();
