@@ -76,15 +76,34 @@ function integerLifters(ops: OpSet): Map<string, Lifter> {
     });
   };
   const add64i = id("add64i");
+  /** A constant that the instruction before has put into the same register: the sum is one, too. */
+  const constant = (c: LiftContext, rd: number, rs1: number): boolean =>
+    rd === rs1 && c.b.lastOp === movi && c.b.lastD === x(rd);
   map.set("addi", (c, w) => {
     const rd = rdOf(w);
     if (rd === 0) return;
     const [rs1, imm] = [rs1Of(w), w >> 20];
-    if (rs1 === 0) c.b.emit(movi, x(rd), 0, 0, imm);
+    if (constant(c, rd, rs1)) {
+      const sum = (c.b.lastLo >>> 0) + imm;
+      const hi = (c.b.lastHi + (sum > 0xffffffff ? 1 : sum < 0 ? -1 : 0)) | 0;
+      c.b.dropLast();
+      c.b.emit(movi, x(rd), 0, 0, sum | 0, hi);
+    } else if (rs1 === 0) c.b.emit(movi, x(rd), 0, 0, imm);
     else if (imm === 0) c.b.emit(mov, x(rd), x(rs1));
     else c.b.emit(add64i, x(rd), x(rs1), 0, imm);
   });
   withImmediate("addiw", id("add32si"), "I", sx32);
+  const addiw = map.get("addiw");
+  map.set("addiw", (c, w) => {
+    const rd = rdOf(w);
+    if (rd === 0 || !constant(c, rd, rs1Of(w))) {
+      addiw?.(c, w);
+      return;
+    }
+    const sum = (c.b.lastLo + (w >> 20)) | 0;
+    c.b.dropLast();
+    c.b.emit(movi, x(rd), 0, 0, sum);
+  });
   withImmediate("slti", id("setlts64i"), "I");
   withImmediate("sltiu", id("setltu64i"), "I");
   withImmediate("xori", id("xor64i"), "I");
@@ -93,6 +112,29 @@ function integerLifters(ops: OpSet): Map<string, Lifter> {
   withImmediate("slli", id("shl64i"), "shift");
   withImmediate("srli", id("shr64i"), "shift");
   withImmediate("srai", id("sar64i"), "shift");
+  // Left and back by as much, in one register: an extension. What was between the two nobody sees, as neither of them can leave.
+  const shli = id("shl64i");
+  const and64i = id("and64i");
+  for (const [name, words] of [
+    ["srli", { 32: id("zx32"), 48: id("zx16"), 56: id("zx8") }],
+    ["srai", { 32: sx32, 48: id("sx16"), 56: id("sx8") }],
+  ] as const) {
+    const plain = map.get(name);
+    map.set(name, (c, w) => {
+      const { b } = c;
+      const [rd, rs1, by] = [rdOf(w), rs1Of(w), immediate("shift", w)];
+      const back = rd !== 0 && rd === rs1 && b.lastOp === shli && b.lastD === x(rd) && b.lastLo === by;
+      const op = by === 32 || by === 48 || by === 56 ? words[by] : name === "srli" && by > 0 ? and64i : -1;
+      if (!back || op < 0) {
+        plain?.(c, w);
+        return;
+      }
+      const from = b.lastA;
+      b.dropLast();
+      if (op !== and64i) b.emit(op, x(rd), from);
+      else b.emit(op, x(rd), from, 0, by >= 32 ? -1 >>> (by - 32) : -1, by >= 32 ? 0 : -1 >>> by);
+    });
+  }
   withImmediate("slliw", id("shl32si"), "shiftw");
   withImmediate("srliw", id("shr32si"), "shiftw");
   withImmediate("sraiw", id("sar32si"), "shiftw");
@@ -134,10 +176,17 @@ function integerLifters(ops: OpSet): Map<string, Lifter> {
     });
   }
   const add64 = id("add64");
+  const lea64 = id("lea64");
   map.set("add", (c, w) => {
-    const rd = rdOf(w);
+    const { b } = c;
+    const [rd, rs1, rs2] = [rdOf(w), rs1Of(w), rs2Of(w)];
     if (rd === 0) return;
-    if (rs1Of(w) === 0) c.b.emit(mov, x(rd), x(rs2Of(w)));
+    // what the instruction before has shifted into rd is added to another register: an index
+    if (b.lastOp === shli && b.lastD === x(rd) && (rd === rs1) !== (rd === rs2)) {
+      const [index, by] = [b.lastA, b.lastLo];
+      b.dropLast();
+      b.emit(lea64, x(rd), x(rd === rs1 ? rs2 : rs1), index, 0, by);
+    } else if (rs1 === 0) c.b.emit(mov, x(rd), x(rs2Of(w)));
     else c.b.emit(add64, x(rd), x(rs1Of(w)), x(rs2Of(w)));
   });
 

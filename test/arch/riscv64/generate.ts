@@ -56,6 +56,7 @@ export const SUBJECTS: readonly string[] = [
   "csr.frm",
   "csr.fcsr",
   "compressed",
+  "idiom",
 ];
 
 const F64_SPECIAL = [
@@ -197,6 +198,34 @@ function compressed(r: Random): Item {
   }
 }
 
+/** Two instructions that a lifter may take for one: each is an item, so that jumps come between them. */
+function idiom(r: Random): Item[] {
+  const rd = destination(r) || 5;
+  const [rs1, other] = [r.below(32), r.below(4) === 0 ? rd : r.below(32)];
+  const by = r.pick([0, 1, 2, 3, 16, 31, 32, 33, 48, 56, 63]);
+  const pair = (a: number, b: number): Item[] => [halves(a), halves(b)];
+  const left = asm("slli", { rd, rs1, imm: by });
+  const again = r.below(8) === 0 ? r.below(64) : by;
+  switch (r.below(5)) {
+    case 0:
+      return pair(left, asm(r.pick(["srli", "srai"]), { rd, rs1: rd, imm: again }));
+    case 1:
+      return pair(left, asm("add", r.below(2) === 0 ? { rd, rs1: rd, rs2: other } : { rd, rs1: other, rs2: rd }));
+    case 2:
+      return pair(
+        asm("lui", { rd, imm: r.u32() }),
+        asm(r.pick(["addi", "addiw"]), { rd, rs1: rd, imm: (r.u32() << 20) >> 20 }),
+      );
+    case 3:
+      return pair(asm("auipc", { rd, imm: r.u32() }), asm("addi", { rd, rs1: rd, imm: (r.u32() << 20) >> 20 }));
+    default:
+      return pair(
+        asm("addi", { rd, imm: (r.u32() << 20) >> 20 }),
+        asm(r.pick(["addi", "addiw"]), { rd, rs1: rd, imm: (r.u32() << 20) >> 20 }),
+      );
+  }
+}
+
 function body(r: Random, name: string, next: number): Item[] {
   const rs1 = r.below(32);
   const rs2 = r.below(32);
@@ -204,6 +233,7 @@ function body(r: Random, name: string, next: number): Item[] {
   const csr = (kind: string, number: number, source: number): Item =>
     halves(asm(kind, { rd, rs1: source, imm: number }));
   if (name === "compressed") return [compressed(r)];
+  if (name === "idiom") return idiom(r);
   if (name === "csr.fflags") {
     const kind = r.pick(["csrrw", "csrrs", "csrrc", "csrrwi", "csrrsi", "csrrci"]);
     return [csr(kind, 1, rs1)];
