@@ -1,6 +1,6 @@
 /**
- * The boot of Debian 12's cloud kernel to its shell: here as a PV domain, and by QEMU's translator (TCG) as a PVH guest, from the same
- * kernel, the same ramdisk, the same memory, one CPU, both with `cryptomgr.notests`.
+ * The boot of Debian's kernel to its shell, here and by QEMU's translator (TCG), from the same kernel, the same ramdisk, the same memory, one
+ * CPU, the same options of the kernel's: on x86 as a PV domain here and as a PVH guest in QEMU, on RISC-V on a machine like QEMU's `virt` and on that.
  *
  * A run is a process of its own, timed from its start to the shell's prompt on its output, then killed: start-up counts. Beside wall time, which
  * other load on the host stretches, CPU time of all its threads and resident memory are read from /proc at the prompt.
@@ -15,13 +15,51 @@ import { readyImage } from "../../plugins/toolstack-images/build.ts";
 import { CATALOGUE } from "../../plugins/toolstack-images/catalogue.ts";
 import { Progress } from "../../plugins/toolstack-images/progress.ts";
 import { ImageStore } from "../../plugins/toolstack-images/store.ts";
+import type { Isa } from "./compute.ts";
 import { median } from "./statistics.ts";
 
-const QEMU = "qemu-system-x86_64";
-const PROMPT = "root@debian:";
-const OPTIONS = "cryptomgr.notests";
+const PROMPT = "root@debian";
 const LIMIT_MS = 300_000;
 const BIN = join(import.meta.dirname, "..", "..", "core", "node", "bin", "hookvisor.js");
+
+/** What is booted, and how QEMU boots it. */
+export interface BootCase {
+  readonly isa: Isa;
+  readonly what: string;
+  /** Name in the catalogue of images. */
+  readonly image: string;
+  /** The kernel's options besides its console, and those of them that the image has not. */
+  readonly options: string;
+  readonly more: string | null;
+  readonly qemu: string;
+  /** Debian's packages with it; the machine's own options. */
+  readonly packages: string;
+  readonly machine: readonly string[];
+}
+
+export const BOOTS: readonly BootCase[] = [
+  {
+    isa: "x86",
+    what: "Debian 12's cloud kernel",
+    image: "debian",
+    options: "cryptomgr.notests",
+    more: null,
+    qemu: "qemu-system-x86_64",
+    packages: "qemu-system-x86",
+    machine: [],
+  },
+  {
+    isa: "riscv64",
+    what: "Debian 13's kernel for RISC-V",
+    image: "debian-riscv64",
+    // without the jitter entropy's start, which measures the clock for a while
+    options: "cryptomgr.notests initcall_blacklist=jent_mod_init",
+    more: "initcall_blacklist=jent_mod_init",
+    qemu: "qemu-system-riscv64",
+    packages: "qemu-system-misc opensbi",
+    machine: ["-M", "virt", "-smp", "1", "-bios", "default"],
+  },
+];
 
 /** One boot. Times in seconds, memory in MiB; what only /proc tells is null elsewhere. */
 export interface Boot {
@@ -37,6 +75,7 @@ export interface BootSeries extends Boot {
 }
 
 export interface BootResult {
+  readonly isa: Isa;
   readonly kernel: string;
   readonly memoryMiB: number;
   readonly here: BootSeries;
@@ -46,9 +85,9 @@ export interface BootResult {
 }
 
 /** Boots both `runs` times in turn, so that load on the host meets both. */
-export async function boot(runs: number): Promise<BootResult> {
-  const recipe = CATALOGUE.find((image) => image.name === "debian");
-  if (recipe === undefined) throw new Error("the catalogue has no image debian");
+export async function boot(of: BootCase, runs: number): Promise<BootResult> {
+  const recipe = CATALOGUE.find((image) => image.name === of.image);
+  if (recipe === undefined) throw new Error(`the catalogue has no image ${of.image}`);
   const store = new ImageStore(defaultCacheDir());
   const image = await readyImage(recipe, { store, progress: new Progress(process.stderr, false), fetch: {} });
   const folder = mkdtempSync(join(tmpdir(), "hookvisor-bench-"));
@@ -56,33 +95,36 @@ export async function boot(runs: number): Promise<BootResult> {
     const script = join(folder, "input");
     writeFileSync(script, `expect ${PROMPT}\nsend poweroff\\r\n`);
     const memoryMiB = recipe.memory;
-    const ours = [BIN, "run", "debian", "--memory", `${memoryMiB}`, "-q", "--input", script];
-    const version = qemuVersion();
+    const ours = [BIN, "run", of.image, "--memory", `${memoryMiB}`, "-q", "--input", script];
+    if (of.more !== null) ours.push("--extra", of.more);
+    const version = qemuVersion(of.qemu);
     const vmlinux = join(folder, "vmlinux");
     if (version !== null) writeFileSync(vmlinux, await readKernel(image.kernel));
-    const machine = ["-accel", "tcg", "-m", `${memoryMiB}`, "-nodefaults", "-no-user-config", "-nographic"];
-    const theirs = [...machine, "-serial", "stdio", "-kernel", vmlinux, "-append", `console=ttyS0 ${OPTIONS}`];
+    const common = ["-accel", "tcg", "-m", `${memoryMiB}`, "-nodefaults", "-no-user-config", "-nographic"];
+    const machine = [...of.machine, ...common, "-serial", "stdio"];
+    const theirs = [...machine, "-kernel", vmlinux, "-append", `console=ttyS0 ${of.options}`];
     if (image.ramdisk !== null) theirs.push("-initrd", image.ramdisk);
     const here: Boot[] = [];
     const qemu: Boot[] = [];
     for (let i = 0; i < runs; i++) {
       here.push(await toPrompt(process.execPath, ours));
-      if (version !== null) qemu.push(await toPrompt(QEMU, theirs));
+      if (version !== null) qemu.push(await toPrompt(of.qemu, theirs));
     }
     return {
+      isa: of.isa,
       kernel: image.record.version,
       memoryMiB,
       here: series(here),
       qemu: version === null ? null : { ...series(qemu), version },
-      absent: version === null ? `${QEMU} is not installed (Debian: apt install qemu-system-x86)` : null,
+      absent: version === null ? `${of.qemu} is not installed (Debian: apt install ${of.packages})` : null,
     };
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-function qemuVersion(): string | null {
-  const { status, stdout } = spawnSync(QEMU, ["--version"], { encoding: "utf8" });
+function qemuVersion(qemu: string): string | null {
+  const { status, stdout } = spawnSync(qemu, ["--version"], { encoding: "utf8" });
   return status === 0 ? (stdout.split("\n")[0] ?? "") : null;
 }
 

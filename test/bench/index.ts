@@ -2,17 +2,15 @@
  * Benchmarks, side by side in one run: the software CPU alone on compute kernels, the boot of Debian's kernel here and in QEMU, and schedulers under
  * synthetic load.
  *
- * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]`; NAME is a kernel's, `riscv` (its kernels), `boot` or `lab`.
+ * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]...`; NAME is a kernel's, `compute` (all kernels), `boot`, `lab`, or an
+ * architecture's, `x86` or `riscv64`. More than one narrow it down: what bears all the names is run.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import { type BootSeries, boot } from "./boot.ts";
-import { type ComputeResult, compute } from "./compute.ts";
-import { computeRiscv } from "./compute-riscv.ts";
+import { BOOTS, type BootResult, type BootSeries, boot } from "./boot.ts";
+import { compute, KERNELS } from "./compute.ts";
 import { type LabPoint, labPoint, schedulers } from "./lab.ts";
-import { PROGRAMS } from "./programs.ts";
-import { RISCV_PROGRAMS } from "./programs-riscv.ts";
 import { span } from "./statistics.ts";
 
 const { values } = parseArgs({
@@ -20,11 +18,18 @@ const { values } = parseArgs({
     json: { type: "string" },
     runs: { type: "string", default: "5" },
     boots: { type: "string", default: "3" },
-    only: { type: "string" },
+    only: { type: "string", multiple: true, default: [] },
   },
 });
 const count = (text: string): number => Math.max(1, Math.floor(Number(text)) || 1);
-const wanted = (name: string): boolean => values.only === undefined || values.only === name;
+/** Parts by the names that they bear. */
+const wanted = (...names: readonly string[]): boolean => values.only.every((name) => names.includes(name));
+const known = new Set(["compute", "boot", "lab", ...KERNELS.flatMap(({ isa, program }) => [isa, program.name])]);
+const unknown = values.only.find((name) => !known.has(name));
+if (unknown !== undefined) {
+  console.error(`bench: no part bears the name ${unknown}; names are ${[...known].join(", ")}`);
+  process.exit(2);
+}
 
 const host = {
   cpu: cpus()[0]?.model ?? "unknown",
@@ -34,18 +39,13 @@ const host = {
 };
 console.log(`${host.cpu}, ${host.cpus} CPUs, load ${host.load.toFixed(1)}, Node ${host.node}\n`);
 
-const shown = (result: ComputeResult, what: string): ComputeResult => {
+const kernels = KERNELS.filter(({ isa, program }) => wanted("compute", isa, program.name)).map(({ isa, program }) => {
+  const { mips, all, instructions, ...result } = compute(isa, program, count(values.runs));
   console.log(
-    `${result.name.padEnd(16)} ${result.mips.toFixed(0).padStart(5)} MIPS (${span(result.all, 0)})  ${(result.instructions / 1e6).toFixed(1)} M instructions: ${what}`,
+    `${isa.padEnd(7)} ${program.name.padEnd(8)} ${mips.toFixed(0).padStart(5)} MIPS (${span(all, 0)})  ${(instructions / 1e6).toFixed(1)} M instructions: ${program.what}`,
   );
-  return result;
-};
-const kernels = [
-  ...PROGRAMS.filter(({ name }) => wanted(name)).map((p) => shown(compute(p, count(values.runs)), p.what)),
-  ...RISCV_PROGRAMS.filter(({ name }) => wanted(name) || values.only === "riscv").map((p) =>
-    shown(computeRiscv(p, count(values.runs)), p.what),
-  ),
-];
+  return { ...result, instructions, mips, all };
+});
 
 function row(name: string, of: BootSeries, memory: number): void {
   const cell = (value: number | null, digits: number, unit: string): string =>
@@ -59,12 +59,15 @@ function row(name: string, of: BootSeries, memory: number): void {
   );
 }
 
-const booted = wanted("boot") ? await boot(count(values.boots)) : null;
-if (booted !== null) {
-  const { here, qemu, memoryMiB } = booted;
-  console.log(`\nDebian 12's cloud kernel ${booted.kernel} to the shell, ${memoryMiB} MiB, one CPU:`);
+const booted: BootResult[] = [];
+for (const one of BOOTS) {
+  if (!wanted("boot", one.isa)) continue;
+  const result = await boot(one, count(values.boots));
+  booted.push(result);
+  const { here, qemu, memoryMiB } = result;
+  console.log(`\n${one.isa}: ${one.what} ${result.kernel} to the shell, ${memoryMiB} MiB, one CPU, ${one.options}:`);
   row("here", here, memoryMiB);
-  if (qemu === null) console.log(`qemu     absent: ${booted.absent}`);
+  if (qemu === null) console.log(`qemu     absent: ${result.absent}`);
   else {
     row("qemu", qemu, memoryMiB);
     const cpu = here.cpu === null || qemu.cpu === null ? "" : `, ${(here.cpu / qemu.cpu).toFixed(2)} in CPU time`;

@@ -1,9 +1,9 @@
 /*
  * The benchmarks' guest code: freestanding, 64-bit, one entry per kernel; its argument is main's. On x86 each ends in hlt with its answer in rax, on RISC-V
  * in ecall with its answer in a0.
- * programs.ts holds what gcc makes of this with -DKERNEL=n and
- *   -O2 -fno-tree-vectorize -ffreestanding -fno-pic -fno-stack-protector -nostdlib -Wl,-Ttext=0x100000,--build-id=none -Wl,--oformat=binary
- * x86: gcc with -mno-sse -fcf-protection=none besides. RISC-V: riscv64-linux-gnu-gcc 12.2 with -march=rv64gc -mabi=lp64d besides.
+ * gcc 12.2 made of this, with -DKERNEL=n -O2 -fno-tree-vectorize -ffreestanding -fno-pic -fno-stack-protector -nostdlib and
+ *   programs.ts: gcc -mno-sse -fcf-protection=none -Wl,-Ttext=0x100000,--build-id=none -Wl,--oformat=binary
+ *   programs-riscv.ts: riscv64-linux-gnu-gcc -march=rv64gc -mabi=lp64d -mcmodel=medany -static -Wl,-N,-Ttext=0x80000000,--build-id=none; objcopy -O binary
  */
 typedef unsigned long u64;
 typedef unsigned int u32;
@@ -71,11 +71,7 @@ __attribute__((section(".text.start"), naked, noreturn)) void _start(void) {
 #ifdef __riscv
   __asm__ volatile("call main\n ecall");
 #else
-#ifdef __riscv
-  __asm__ volatile("call main\n ecall");
-#else
   __asm__ volatile("call main\n hlt");
-#endif
 #endif
 }
 u64 main(u64 n) { return run(n); }
