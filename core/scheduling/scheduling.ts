@@ -342,7 +342,10 @@ export class Scheduling implements VcpuControl {
     if (runnable === unit.awake) return;
     if (!runnable) {
       this.#tellSleep(unit);
-      if (unit.runningOn !== null) this.request(unit.runningOn);
+      const resource = unit.runningOn;
+      if (resource === null) return;
+      if (resource.pcpus.length > 1) this.fill(resource);
+      this.request(resource);
       return;
     }
     unit.awake = true;
@@ -360,11 +363,14 @@ export class Scheduling implements VcpuControl {
 
   /** doSchedule becomes due on a resource: now, or when its pCPUs can meet. */
   request(resource: Resource): void {
-    if (resource.needSchedule) return;
+    const { pcpus } = resource;
+    const first = pcpus[0]!;
+    // Who has been stopped runs no further, though its pCPU's clock may be behind.
+    const stopped = pcpus.length === 1 && first.current !== null && !first.current.runnable;
+    if (resource.needSchedule && !(stopped && first.clock < resource.dueAt)) return;
     resource.needSchedule = true;
-    let due = this.machine.now;
-    for (const pcpu of resource.pcpus)
-      if (pcpu.clock > due && (pcpu.current !== null || resource.pcpus.length === 1)) due = pcpu.clock;
+    let due = stopped ? first.clock : this.machine.now;
+    for (const pcpu of pcpus) if (pcpu.clock > due && (pcpu.current !== null || pcpus.length === 1)) due = pcpu.clock;
     resource.dueAt = due;
     this.rekey(resource);
   }
@@ -452,9 +458,10 @@ export class Scheduling implements VcpuControl {
   #leave(resource: Resource): void {
     const unit = resource.currentUnit!;
     unit.past += Math.max(0, resource.time - resource.unitSince);
-    for (const pcpu of resource.pcpus) if (pcpu.current !== null) this.#stop(pcpu);
+    // First, for a hook may pause some of its vCPUs: that puts no other back, and the scheduler, which has decided already, is told of one that sleeps.
     unit.runningOn = null;
     resource.currentUnit = null;
+    for (const pcpu of resource.pcpus) if (pcpu.current !== null) this.#stop(pcpu);
     if (unit.awake) unit.waitsSince = this.machine.now;
     unit.pool.contextSaved(unit);
   }
@@ -481,6 +488,10 @@ export class Scheduling implements VcpuControl {
 
   /** Each pCPU of a resource with several runs its vCPU of the present unit if that can run, else it idles. */
   fill(resource: Resource): void {
+    if (resource.currentUnit === null) {
+      this.rekey(resource);
+      return;
+    }
     this.#fill(resource);
     this.#settle(resource);
   }
