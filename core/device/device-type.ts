@@ -90,7 +90,10 @@ export interface DeviceHost {
   bindEvent(remotePort: number, onEvent: () => void): { notify(): void; close(): void };
   /** The emulated devices that the domain has so far: whose addresses and interrupt lines are taken. */
   neighbours(): readonly PlacedDevice[];
-  /** Raises or lowers an input line of the domain's interrupt controller (an emulated device with `controller`). Throws where there is none. */
+  /**
+   * Raises or lowers an input line of the domain's interrupt controller (an emulated device with `controller`); a line that several devices have is
+   * high while one of them holds it so, and a device that goes lowers its own. Throws where there is no controller, or no such line.
+   */
   interrupt(line: number, level: boolean): void;
   /** For an interrupt controller: raises or lowers an interrupt pin of a vCPU; the numbers are the arch's (RISC-V: the cause). ENODEV where there is no such pin: false. */
   pin(vcpu: number, pin: number, level: boolean): boolean;
@@ -156,6 +159,7 @@ export interface DeviceDescription {
 
 /** What takes the interrupt lines of a domain's devices. */
 export interface InterruptController {
+  /** The level of a line, perhaps the one that it has. Throws ConfigError for a line that does not exist. */
   line(line: number, level: boolean): void;
 }
 

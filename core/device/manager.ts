@@ -48,6 +48,8 @@ interface Attached extends AttachedDevice {
   readonly client: XenStoreClient;
   /** Mappings, ports and timers that the device has now. */
   readonly resources: Set<() => void>;
+  /** Interrupt lines that it holds high. */
+  readonly lines: Set<number>;
   gone: boolean;
 }
 
@@ -108,6 +110,7 @@ export class DeviceManager {
       backend: `/local/domain/0/backend/${value.type}/${domain.id}/${id}`,
       client: this.#store.client.child(),
       resources: new Set(),
+      lines: new Set(),
       gone: false,
     };
     this.#attached.push(attached);
@@ -164,6 +167,18 @@ export class DeviceManager {
     if (this.#controllers.has(domain.id))
       throw new ConfigError(`Domain '${domain.name}' has two interrupt controllers; leave ${nameOf(attached)} out.`);
     this.#controllers.set(domain.id, device.controller);
+  }
+
+  /** Sets what a device says of an interrupt line; the line itself is high while any device holds it so. */
+  #interrupt(attached: Attached, line: number, level: boolean): void {
+    const { domain, lines } = attached;
+    const controller = this.#controllers.get(domain.id);
+    if (controller === undefined)
+      throw new Error(`${nameOf(attached)} has interrupt line ${line}, but ${domain} has no interrupt controller`);
+    const shared = this.#attached.some((one) => one !== attached && one.domain === domain && one.lines.has(line));
+    controller.line(line, level || shared);
+    if (level) lines.add(line);
+    else lines.delete(line);
   }
 
   /** Sets a pin of a vCPU, which wakes if it waits; false: there is no such vCPU or pin. */
@@ -259,12 +274,7 @@ export class DeviceManager {
         const channel = machine.domains.get(0)!.events.bindBackend(domain, port, guarded(onEvent));
         return keep({ notify: () => channel.notify(), close: () => channel.close() }, "close");
       },
-      interrupt: (line, level) => {
-        const controller = this.#controllers.get(domain.id);
-        if (controller === undefined)
-          throw new Error(`${name} raises interrupt line ${line}, but ${domain} has no interrupt controller`);
-        controller.line(line, level);
-      },
+      interrupt: (line, level) => this.#interrupt(attached, line, level),
       pin: (vcpu, pin, level) => this.#pin(domain, vcpu, pin, level),
       timer: (at, fire) => {
         const timer = machine.timers.arm(Math.max(at, machine.now), (now) => {
@@ -352,6 +362,12 @@ export class DeviceManager {
       if (this.#controllers.get(attached.domain.id) === device.controller) this.#controllers.delete(attached.domain.id);
     }
     for (const release of [...resources]) release();
+    try {
+      if (this.#controllers.has(attached.domain.id))
+        for (const line of attached.lines) this.#interrupt(attached, line, false);
+    } catch (error) {
+      this.machine.log(`${nameOf(attached)}: ${messageOf(error)}`);
+    }
     client.close();
     if (client.exists(backend)) client.rm(backend);
     const at = this.#attached.indexOf(attached);

@@ -116,6 +116,38 @@ describe("an emulated device", () => {
   });
 });
 
+test("a line is high while one of its devices holds it so; one that goes, or fails, lets go of it", async () => {
+  const log: Log = { calls: [], hosts: new Map() };
+  const controller: InterruptController = {
+    line(line, level) {
+      if (line > 8) throw new ConfigError(`There is no line ${line}.`);
+      log.calls.push(`${line}${level ? "+" : "-"}`);
+    },
+  };
+  const machine = await boot([type("pic", log, { controller }), type("a", log), type("b", log)], {
+    devices: [
+      { type: "pic", spec: "4096" },
+      { type: "a", spec: "8192" },
+      { type: "b", spec: "12288" },
+    ],
+  });
+  const { domain } = machine.guests[0]!;
+  const [a, b] = ["a", "b"].map((name) => log.hosts.get(`${name} guest0`)!);
+  log.calls.length = 0;
+  a!.interrupt(5, true);
+  b!.interrupt(5, true);
+  a!.interrupt(5, false);
+  expect(log.calls).toEqual(["5+", "5+", "5+"]);
+  b!.interrupt(6, true);
+  expect(() => b!.interrupt(9, true)).toThrow("There is no line 9.");
+  machine.hypervisor.devices.detach(machine.hypervisor.devices.list(domain)[2]!);
+  await machine.run();
+  expect(log.calls.slice(3)).toEqual(["6+", "b closed", "5-", "6-"]);
+  a!.interrupt(7, true);
+  await machine.hypervisor.destroyDomain(domain);
+  expect(log.calls.slice(7)).toEqual(["7+", "pic closed", "a closed"]);
+});
+
 test("a device type may stand in for another in the domains of an arch", async () => {
   const log: Log = { calls: [], hosts: new Map() };
   const machine = await boot([type("a", log), type("b", log)], {
