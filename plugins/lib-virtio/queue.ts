@@ -1,7 +1,7 @@
 /**
  * A split virtqueue as the device sees it (virtio 1.2, section 2.7), with indirect descriptors and event index.
  *
- * Everything in it is the driver's word: each field is read once and checked. Invariants: an available index that runs ahead by more than the ring has, a
+ * Everything in it is the driver's word: each field is read once and checked. Invariants: more chains available and under way than the ring has entries, a
  * descriptor that is not there, a chain longer than MOST_CHAIN or with a loop, buffers beyond the address space or in the wrong order are a
  * QueueError; the work for one chain is bounded. Used only within bursts (GuestMemory).
  */
@@ -73,7 +73,9 @@ export class Virtqueue {
   /** Chains that wait. Throws QueueError. */
   get waiting(): number {
     const count = (this.memory.u16(this.layout.driver + 2) - this.#next) & 0xffff;
-    if (count > this.layout.size) throw new QueueError(`${count} buffers in a queue of ${this.layout.size}`);
+    // Those under way count: each has a descriptor of its own, so that what a driver can make us hold is bounded.
+    const all = count + ((this.#next - this.#used) & 0xffff);
+    if (all > this.layout.size) throw new QueueError(`${all} buffers in a queue of ${this.layout.size}`);
     return count;
   }
 

@@ -405,6 +405,19 @@ describe("a hostile driver", () => {
     expect(machine.hypervisor.machine.frames.ownedBy(guest.domain.id)).toBe(0);
   });
 
+  test("more chains under way than the queue has entries: no driver has so many descriptors", async () => {
+    const { driver, model } = await rig();
+    const [queue] = driver.up(1, ALL);
+    model.later = true;
+    queue!.describe(0, driver.buffer(4).address, 4, 0);
+    for (let i = 0; i < queue!.size; i++) queue!.offer(0);
+    queue!.kick();
+    expect([driver.needsReset, model.waiting.length]).toEqual([false, queue!.size]);
+    queue!.offer(0);
+    queue!.kick();
+    expect([driver.needsReset, model.waiting.length]).toEqual([true, 0]);
+  });
+
   test("rings in nobody's memory", async () => {
     const { driver } = await rig();
     for (const parts of [
