@@ -34,6 +34,7 @@ export function drawReport(browser: Browser, model: PageModel): void {
   const { document, echarts } = browser;
   const root = document.getElementById("report");
   const charts: Chart[] = [];
+  const { comparison } = model;
 
   const make = (name: string, className: string, parent: Element, text = ""): Element => {
     const element = document.createElement(name);
@@ -133,7 +134,6 @@ export function drawReport(browser: Browser, model: PageModel): void {
   ): void => {
     chart(parent, 340, {
       ...base,
-      color: all.map((_, i) => colour(i)),
       grid: { left: 64, right: 28, top: 40, bottom: 96 },
       legend: { top: 0, left: 0, right: 0, type: "scroll" },
       tooltip: {
@@ -147,8 +147,13 @@ export function drawReport(browser: Browser, model: PageModel): void {
         nameLocation: "middle",
         nameGap: 26,
         min: x.log ? 1 : 0,
-        ...(x.log ? {} : { max: "dataMax" }),
-        axisLabel: { formatter: (value: number) => time(value), hideOverlap: true },
+        ...(x.log ? {} : { min: "dataMin", max: "dataMax" }),
+        axisLabel: {
+          formatter: (value: number) => time(value),
+          hideOverlap: true,
+          showMinLabel: x.log,
+          showMaxLabel: false,
+        },
       },
       yAxis: {
         type: "value",
@@ -167,7 +172,8 @@ export function drawReport(browser: Browser, model: PageModel): void {
         name: curve.name,
         step,
         showSymbol: false,
-        lineStyle: { width: 1.6 },
+        itemStyle: { color: colour(curve.colour) },
+        lineStyle: { width: 1.6, type: curve.dashed === true ? "dashed" : "solid" },
         data: curve.points,
       })),
     });
@@ -348,6 +354,24 @@ export function drawReport(browser: Browser, model: PageModel): void {
     );
   };
 
+  const wakes = (parent: Element, all: readonly Curve[]): void => {
+    const about = "Part of the wake-ups (their number in brackets) that ran within so long. 1 ns stands for at once.";
+    const axis = { name: "from runnable to running", log: true };
+    if (all.length > 0)
+      curves(section(parent, "Wake-up latency", about), all, axis, { name: "per cent", max: 100 }, "end");
+  };
+  const preemptions = (parent: Element, all: readonly Curve[]): void => {
+    const about = "Part of the preemptions after which the vCPU ran again within so long.";
+    const axis = { name: "from losing the pCPU to running again", log: true };
+    if (all.length > 0)
+      curves(section(parent, "Wait after a preemption", about), all, axis, { name: "per cent", max: 100 }, "end");
+  };
+  /** Curves of both sides in one chart: A's as they are, B's dashed. */
+  const together = (pick: (run: RunModel) => readonly Curve[]): Curve[] =>
+    model.runs.flatMap((run, i) =>
+      pick(run).map((curve) => ({ ...curve, name: `${"AB"[i] ?? i}: ${curve.name}`, dashed: i > 0 })),
+    );
+
   const runSections = (parent: Element, run: RunModel): void => {
     const facts = make("dl", "facts", parent);
     for (const [name, value] of run.facts) {
@@ -378,31 +402,12 @@ export function drawReport(browser: Browser, model: PageModel): void {
         { name: "per cent" },
         false,
       );
-    if (run.wake.length > 0)
-      curves(
-        section(
-          parent,
-          "Wake-up latency",
-          "Part of the wake-ups (their number in brackets) that ran within so long. 1 ns stands for at once.",
-        ),
-        run.wake,
-        { name: "from runnable to running", log: true },
-        { name: "per cent", max: 100 },
-        "end",
-      );
-    if (run.preemption.length > 0)
-      curves(
-        section(
-          parent,
-          "Wait after a preemption",
-          "Part of the preemptions after which the vCPU ran again within so long.",
-        ),
-        run.preemption,
-        { name: "from losing the pCPU to running again", log: true },
-        { name: "per cent", max: 100 },
-        "end",
-      );
-    const late = run.misses.filter((one) => one.missed > 0);
+    // Of a comparison they are above, in one chart for both sides.
+    if (comparison === null) {
+      wakes(parent, run.wake);
+      preemptions(parent, run.preemption);
+    }
+    const late = run.misses.filter((one) => one.missed > 0).sort((a, b) => b.tardiness - a.tardiness);
     if (run.misses.length > 0 && late.length === 0)
       section(
         parent,
@@ -418,7 +423,7 @@ export function drawReport(browser: Browser, model: PageModel): void {
           parent,
           "Deadlines missed",
           `How late the latest job was: ${late
-            .map((one) => `${brief(one.name)} ${one.tardiness}`)
+            .map((one) => `${brief(one.name)} ${time(one.tardiness)}`)
             .slice(0, 8)
             .join(", ")}.`,
         ),
@@ -478,15 +483,21 @@ export function drawReport(browser: Browser, model: PageModel): void {
         { name: "MHz" },
         "end",
       );
-    table(run.domains, section(parent, "Domains", run.figures.columns.length > 2 ? "Medians over the runs." : ""));
+    table(
+      run.domains,
+      section(
+        parent,
+        "Domains",
+        `${run.figures.columns.length > 2 ? "Medians over the runs. " : ""}Behind: the most CPU time by which it lagged behind what it was entitled to. Latest: how late its latest job was.`,
+      ),
+    );
   };
 
   make("h1", "", root, model.title);
   make("code", "command", root, model.command);
   make("p", "about", root, model.versions);
-  const { comparison } = model;
   if (comparison !== null) {
-    make("h2", "", root, "Comparison");
+    make("h2", "", root, "A and B");
     make(
       "p",
       "about",
@@ -496,10 +507,9 @@ export function drawReport(browser: Browser, model: PageModel): void {
     for (const line of comparison.exceeded) make("p", "fault", root, line);
     const shown = comparison.differences.filter((one) => one.value !== 0 || one.low !== 0 || one.high !== 0);
     if (shown.length > 0) {
-      const limit = Math.min(
-        400,
-        Math.max(5, ...shown.map((one) => Math.min(400, Math.max(Math.abs(one.low), Math.abs(one.high))))),
-      );
+      // A difference is at most 200 per cent of the larger of two figures; only an interval can be wider.
+      const widest = Math.max(5, ...shown.map((one) => Math.max(Math.abs(one.low), Math.abs(one.high))));
+      const limit = Math.min(150, Math.ceil(widest / 10) * 10);
       const tone = (verdict: string): string =>
         verdict === "better" ? "#4f9d69" : verdict === "worse" ? "#b8475a" : "#6b7a8f";
       const cut = (value: number): number => Math.max(-limit, Math.min(limit, value));
@@ -518,8 +528,8 @@ export function drawReport(browser: Browser, model: PageModel): void {
       };
       const parent = section(
         root,
-        "Differences, in per cent of A",
-        `Green is better, red is worse, grey is no difference or neither.${limit === 400 ? " What is beyond 400% is drawn at the edge." : ""}`,
+        "Differences, in per cent of the larger of A and B",
+        `Left of the middle B is less, right of it B is more. Green is better, red is worse, grey is no difference or neither.${widest > limit ? ` Intervals that are wider than ${limit}% end at the edge.` : ""}`,
       );
       const longest = Math.max(...shown.map((one) => one.name.length));
       chart(parent, shown.length * 22 + 80, {
@@ -535,7 +545,7 @@ export function drawReport(browser: Browser, model: PageModel): void {
           type: "value",
           min: -limit,
           max: limit,
-          name: "B against A, per cent",
+          name: "B - A, per cent of the larger",
           nameLocation: "middle",
           nameGap: 28,
           axisLabel: { hideOverlap: true },
@@ -560,6 +570,14 @@ export function drawReport(browser: Browser, model: PageModel): void {
       comparison.table,
       section(root, "Figures"),
       (row) => `verdict-${(comparison.verdicts[row] ?? "").replace(" ", "-")}`,
+    );
+    wakes(
+      root,
+      together((run) => run.wake),
+    );
+    preemptions(
+      root,
+      together((run) => run.preemption),
     );
   }
   model.runs.forEach((run, i) => {

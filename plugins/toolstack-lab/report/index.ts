@@ -68,7 +68,7 @@ section { background: #fff; border: 1px solid #e1e5ea; border-radius: 6px; paddi
 .facts dt { color: #56616f; } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; width: 100%; }
-th, td { text-align: right; padding: 3px 10px; white-space: nowrap; border-bottom: 1px solid #eceff3; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: 3px 7px; white-space: nowrap; border-bottom: 1px solid #eceff3; font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: #56616f; font-weight: 600; }
 .verdict-better td:last-child { color: #2f7a4a; font-weight: 600; }

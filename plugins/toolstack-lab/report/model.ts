@@ -44,6 +44,9 @@ export interface Timeline {
 /** A curve. */
 export interface Curve {
   readonly name: string;
+  /** Its colour: of a group of domains the number of its first domain, so that it is the same everywhere. */
+  readonly colour: number;
+  readonly dashed?: boolean;
   readonly points: readonly (readonly [number, number])[];
 }
 
@@ -64,7 +67,7 @@ export interface RunModel {
   /** By domain: medians over the runs. */
   readonly movement: readonly { readonly name: string; readonly switches: number; readonly migrations: number }[];
   /** By domain with deadlines: parts of the jobs that were late, per cent. */
-  readonly misses: readonly { readonly name: string; readonly missed: number; readonly tardiness: string }[];
+  readonly misses: readonly { readonly name: string; readonly missed: number; readonly tardiness: number }[];
   readonly energy: readonly { readonly name: string; readonly joules: number }[];
   /** Per cent of pCPU time by group of domains, over time, of the first run. */
   readonly shareOverTime: readonly Curve[];
@@ -97,7 +100,7 @@ export interface ComparisonModel {
   readonly table: Table;
   /** Verdict of each row of the table: a word. */
   readonly verdicts: readonly string[];
-  /** Figures with an interval, as per cent of A: difference, low, high. */
+  /** Figures with an interval, in per cent of the larger of A and B: difference, low, high. */
   readonly differences: readonly {
     readonly name: string;
     readonly verdict: string;
@@ -162,7 +165,7 @@ export function runModel(data: RunReportData): RunModel {
     if (with_ === 0) return [];
     const missed = of((d) => d.jobs?.misses ?? 0, i).reduce((a, b) => a + b, 0);
     const worst = Math.max(0, ...of((d) => d.jobs?.tardiness?.max ?? null, i));
-    return [{ name, missed: round((100 * missed) / with_, 5), tardiness: formatTime(worst) }];
+    return [{ name, missed: round((100 * missed) / with_, 5), tardiness: worst }];
   });
   const energy = names.flatMap((name, i) => {
     const joules = of((d) => d.energy, i);
@@ -184,7 +187,9 @@ export function runModel(data: RunReportData): RunModel {
     timeline: kept[0] === undefined ? null : timelineOf(kept[0]),
     faults: kept.flatMap((one) => one.faults.map((fault) => `${fault.plugin} was ejected: ${fault.reason}`)),
     notes:
-      experiment.domains.length > CURVES ? [...notes, `Curves are of the first ${CURVES} groups of domains.`] : notes,
+      kept.length > 0 && new Set(experiment.domains.map((domain) => domain.group)).size > CURVES
+        ? [...notes, `Curves are of the first ${CURVES} groups of domains.`]
+        : notes,
   };
 }
 
@@ -282,23 +287,29 @@ function domainsOf(
 }
 
 /** Groups of domains, at most CURVES, with the group of each vCPU (-1: of none). */
-function groupsOf(recording: Recording): { names: string[]; ofVcpu: Int32Array } {
+function groupsOf(recording: Recording): { names: string[]; first: number[]; ofVcpu: Int32Array } {
   const names: string[] = [];
+  const first: number[] = [];
   const ofVcpu = new Int32Array(recording.vcpus.length).fill(-1);
-  recording.domains.forEach(({ group, vcpus }) => {
+  recording.domains.forEach(({ group, vcpus }, domain) => {
     let index = names.indexOf(group);
-    if (index < 0 && names.length < CURVES) index = names.push(group) - 1;
+    if (index < 0 && names.length < CURVES) {
+      index = names.push(group) - 1;
+      first.push(domain);
+    }
     for (const vcpu of vcpus) ofVcpu[vcpu] = index;
   });
-  return { names, ofVcpu };
+  return { names, first, ofVcpu };
 }
 
 function shareOverTime(recording: Recording): Curve[] {
-  const { names, ofVcpu } = groupsOf(recording);
-  const { end } = recording;
-  const width = Math.max(1, end / POINTS);
+  const { names, first, ofVcpu } = groupsOf(recording);
+  const { end, warmUp } = recording;
+  const width = Math.max(1, (end - warmUp) / POINTS);
   const times = names.map(() => new Float64Array(POINTS));
-  forEachRun(recording, (vcpu, _pcpu, from, to) => {
+  forEachRun(recording, (vcpu, _pcpu, start, stop) => {
+    const from = Math.max(0, start - warmUp);
+    const to = stop - warmUp;
     const sums = times[ofVcpu[vcpu]!];
     if (sums === undefined) return;
     for (let bin = Math.floor(from / width); bin < POINTS && bin * width < to; bin++)
@@ -307,9 +318,10 @@ function shareOverTime(recording: Recording): Curve[] {
   const capacity = width * Math.max(1, recording.pcpus.length);
   return names.map((name, i) => ({
     name,
+    colour: first[i]!,
     points: Array.from(
       times[i]!,
-      (time, bin) => [Math.round((bin + 0.5) * width), round((100 * time) / capacity, 4)] as const,
+      (time, bin) => [Math.round(warmUp + (bin + 0.5) * width), round((100 * time) / capacity, 4)] as const,
     ),
   }));
 }
@@ -317,8 +329,12 @@ function shareOverTime(recording: Recording): Curve[] {
 /** Distribution of waits: from `before` (2: blocked; 0: running, which is a preemption) over runnable to running. */
 function waits(recordings: readonly Recording[], before: number): Curve[] {
   const found = new Map<string, number[]>();
+  const colours = new Map<string, number>();
   for (const recording of recordings) {
-    const { names, ofVcpu } = groupsOf(recording);
+    const { names, first, ofVcpu } = groupsOf(recording);
+    names.forEach((name, i) => {
+      colours.set(name, first[i]!);
+    });
     forEachState(recording, (vcpu, state, from, to, _pcpu, came) => {
       if (state !== 1 || came !== before || to < recording.warmUp) return;
       const name = names[ofVcpu[vcpu]!];
@@ -336,7 +352,7 @@ function waits(recordings: readonly Recording[], before: number): Curve[] {
       const at = Math.ceil((i / count) * list.length) - 1;
       points.push([Math.max(1, list[at]!), round((100 * (at + 1)) / list.length, 6)]);
     }
-    return { name: `${name} (${list.length})`, points };
+    return { name: `${name} (${list.length})`, colour: colours.get(name)!, points };
   });
 }
 
@@ -356,7 +372,11 @@ function frequencies(recording: Recording): Curve[] {
   return [...curves]
     .sort((a, b) => a[0] - b[0])
     .slice(0, CURVES)
-    .map(([id, points]) => ({ name: `pCPU ${id}`, points: [...points, [end, points.at(-1)![1]] as const] }));
+    .map(([id, points]) => ({
+      name: `pCPU ${id}`,
+      colour: id,
+      points: [...points, [end, points.at(-1)![1]] as const],
+    }));
 }
 
 function timelineOf(recording: Recording): Timeline {
@@ -409,7 +429,7 @@ export function comparisonModel({ comparison }: CompareReportData): ComparisonMo
     b,
     seeds: seeds.join(", "),
     table: {
-      columns: ["Figure", a === b ? "A" : a, a === b ? "B" : b, "Difference", "95% interval", "Verdict"],
+      columns: ["Figure", "A", "B", "B - A", "95% interval", "Verdict"],
       rows: metrics.map((one) => [
         one.title,
         formatScalar(one.a, one.unit),
@@ -420,19 +440,13 @@ export function comparisonModel({ comparison }: CompareReportData): ComparisonMo
       ]),
     },
     verdicts: metrics.map((one) => one.verdict),
-    differences: metrics.flatMap((one) =>
-      one.interval === null || one.a === 0
-        ? []
-        : [
-            {
-              name: one.title,
-              verdict: one.verdict,
-              value: round((100 * one.difference) / Math.abs(one.a), 5),
-              low: round((100 * one.interval[0]) / Math.abs(one.a), 5),
-              high: round((100 * one.interval[1]) / Math.abs(one.a), 5),
-            },
-          ],
-    ),
+    differences: metrics.flatMap((one) => {
+      const size = Math.max(Math.abs(one.a), Math.abs(one.b));
+      if (one.interval === null || size === 0) return [];
+      const part = (value: number): number => round((100 * value) / size, 5);
+      const [low, high] = one.interval;
+      return [{ name: one.title, verdict: one.verdict, value: part(one.difference), low: part(low), high: part(high) }];
+    }),
     exceeded: exceeded.map(
       ({ metric, threshold, measured }) => `${metric}: the limit is ${threshold}, and it is ${measured}`,
     ),
