@@ -18,7 +18,9 @@ import { projectRoot } from "./resolve.ts";
 export async function main(argv: readonly string[], streams: HostStreams = process): Promise<number> {
   const output = new OutputWatch(streams);
   try {
-    return output.exitCode(await run(argv, streams, output.lost));
+    const code = await run(argv, streams, output.lost);
+    await output.flush();
+    return output.exitCode(code);
   } catch (error) {
     streams.stderr.write(`hookvisor: ${describeError(error)}\n`);
     return 1;

@@ -2,7 +2,8 @@
  * The process's output when nobody takes it any more: a pipe whose reader has gone (`hookvisor run guest | head`), a full disk.
  *
  * A stream's error event that nobody listens to would end the process with a stack trace. Here it becomes a signal that the toolstack
- * watches, so that the run ends in order, and an exit code. Invariant: after the first error nothing more is said on that stream.
+ * watches, so that the run ends in order, and an exit code.
+ * Invariants: after the first error nothing more is said on that stream; the exit code is known only when everything said has been taken or lost.
  */
 import { ConfigError } from "../errors.ts";
 import type { HostStreams } from "./host-plugin.ts";
@@ -19,10 +20,12 @@ const REASONS: Readonly<Record<string, string>> = {
 /** Watches the output streams; they are watched as long as they live. */
 export class OutputWatch {
   readonly #controller = new AbortController();
+  readonly #streams: readonly HostStreams["stdout"][];
   #error: NodeJS.ErrnoException | null = null;
 
   constructor({ stdout, stderr }: HostStreams) {
-    for (const stream of new Set([stdout, stderr]))
+    this.#streams = [...new Set([stdout, stderr])];
+    for (const stream of this.#streams)
       stream.on("error", (error: NodeJS.ErrnoException) => {
         this.#error ??= error;
         this.#controller.abort();
@@ -34,7 +37,19 @@ export class OutputWatch {
     return this.#controller.signal;
   }
 
-  /** The exit code of a command that ended with `code`. Throws ConfigError when output is lost for another reason than a reader who left. */
+  /** Waits until all that was said has been taken or is known to be lost: an error is told only after the write that met it. */
+  async flush(): Promise<void> {
+    await Promise.all(
+      this.#streams.map((stream) =>
+        stream.destroyed || stream.writableEnded
+          ? undefined
+          : new Promise<void>((resolve) => stream.write("", () => resolve())),
+      ),
+    );
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
+  /** The exit code of a command that ended with `code`, once it has been flushed. Throws ConfigError when output is lost for another reason than a reader who left. */
   exitCode(code: number): number {
     const error = this.#error;
     if (error === null) return code;
