@@ -275,11 +275,13 @@ export class Hart implements RiscvHart {
       // where and what it was is known from the fault
       this.#exception(this.mmio.write ? CAUSE_STORE_ACCESS : CAUSE_LOAD_ACCESS, this.#mmioVaLo, this.#mmioVaHi);
     }
+    if (this.#mmioState === MMIO_ANSWERED && !this.#asksAgain()) this.#mmioState = MMIO_NONE;
     while (this.spent < budget) {
-      if (this.#mmioState === MMIO_NONE && this.interruptDeliverable) this.#interrupt();
+      const interrupted = this.interruptDeliverable;
+      if (this.#mmioState === MMIO_NONE && interrupted) this.#interrupt();
       const from = t.retired;
-      // what is answered is taken by the very next instruction
-      const slice = this.#mmioState === MMIO_NONE ? budget - this.spent : 1;
+      // what is answered is taken by the very next instruction, before an interrupt
+      const slice = this.#mmioState !== MMIO_NONE && interrupted ? 1 : budget - this.spent;
       const code = engine.run(t, slice);
       this.spent += t.retired - from;
       if (code === EXIT_BUDGET) {
@@ -302,8 +304,9 @@ export class Hart implements RiscvHart {
         continue;
       }
       // an atomic access is no device's
-      if (cause === FAULT_MMIO && this.#mmioState === MMIO_ASKED && (this.#instruction() & 0x7f) !== OPCODE_AMO) {
-        return HART_MMIO;
+      if (cause === FAULT_MMIO && this.#mmioState === MMIO_ASKED) {
+        this.#mmioWord = this.#instruction();
+        if ((this.#mmioWord & 0x7f) !== OPCODE_AMO) return HART_MMIO;
       }
       this.#mmioState = MMIO_NONE;
       this.spent++;
@@ -313,8 +316,20 @@ export class Hart implements RiscvHart {
     return HART_BUDGET;
   }
 
+  /** The instruction that was left for MMIO, and its address operand. */
+  #mmioWord = 0;
   #mmioVaLo = 0;
   #mmioVaHi = 0;
+
+  /** The next instruction will make the access that has been answered: no other hart has changed it, or where it leads. */
+  #asksAgain(): boolean {
+    const { t, mmio } = this;
+    const { engine } = this.machine;
+    if (this.#instruction() !== this.#mmioWord) return false;
+    const access = mmio.write ? ACCESS_WRITE : ACCESS_READ;
+    if (engine.translate(t, this.#mmioVaLo | 0, this.#mmioVaHi | 0, access) >= 0 || engine.lastWalk !== 2) return false;
+    return t.get(at.walkGpa) === mmio.gpaLo && t.get(at.walkGpa + 4) === mmio.gpaHi;
+  }
 
   /** An access to MMIO that no device can be asked for: of two pages, or atomic. */
   #accessFault(): void {

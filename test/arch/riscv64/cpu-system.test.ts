@@ -414,6 +414,22 @@ describe.each(["interpreter", "oracle"] as const)("in tier %s", (tier) => {
       rig.hart.run(2);
       expect([rig.x(6), rig.csr(SEPC), rig.csr(SCAUSE)]).toEqual([77n, BigInt(RAM + 4), (1n << 63n) | 9n]);
     });
+    it("whose instruction another hart has changed meanwhile is not answered", () => {
+      const rig = start([asm("lw", { rd: 6, rs1: 5 }), asm("lw", { rd: 7, rs1: 5 })]);
+      rig.setX(5, BigInt(MMIO));
+      expect(rig.hart.run(10)).toBe(HART_MMIO);
+      rig.put(RAM, [nop]);
+      rig.hart.finishMmio(77, 0);
+      expect(rig.hart.run(10)).toBe(HART_MMIO);
+      expect([rig.hart.spent, rig.pc()]).toEqual([1, BigInt(RAM + 4)]);
+      // and by its page
+      rig.p2m.set(MMIO / 4096, RAM_FRAME + 3);
+      rig.guest.flush();
+      rig.put64(RAM + 0x3000, 5n);
+      rig.hart.finishMmio(78, 0);
+      expect(rig.hart.run(1)).toBe(HART_BUDGET);
+      expect([rig.x(6), rig.x(7)]).toEqual([0n, 5n]);
+    });
     it("that nobody answers for, of two pages, or atomic, is an access fault", () => {
       const rig = start([asm("lw", { rd: 6, rs1: 5 })]);
       rig.setX(5, BigInt(MMIO));
