@@ -402,10 +402,12 @@ export class Hart implements RiscvHart {
   }
   fencePage(lo: number, hi: number): void {
     const { t } = this;
-    const page = BigInt.asUintN(52, ((BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0)) >> 12n);
-    const cell = (offset: number): bigint => (BigInt(t.get(offset + 4)) << 32n) | BigInt(t.get(offset));
+    // page numbers have 52 bits: a number holds them exactly
+    const page = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
+    const low = t.get(at.superLow + 4) * 2 ** 32 + t.get(at.superLow);
+    const high = t.get(at.superHigh + 4) * 2 ** 32 + t.get(at.superHigh);
     // a superpage that is there has left its translation in any of its pages
-    if (page >= cell(at.superLow) && page < cell(at.superHigh)) this.fence();
+    if (page >= low && page < high) this.fence();
     else this.machine.engine.flushPage(t, lo | 0, hi | 0);
   }
   /** All soft-TLBs of the hart are empty. */
