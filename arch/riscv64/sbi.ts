@@ -213,8 +213,7 @@ export class Sbi {
   }
 
   #stopHart(v: RiscvVcpu): Answer {
-    v.cancelTimer();
-    v.state = HartState.stopped;
+    v.stop();
     this.#host.vcpuDown(v.vcpu);
     return done();
   }

@@ -70,6 +70,15 @@ export class RiscvVcpu {
     // Firmware leaves cycle, time and instret readable in user mode (OpenSBI, KVM), and Linux's vDSO counts on it.
     hart.writeCsr(CSR_SCOUNTEREN, 7, 0);
     this.state = HartState.started;
+    // VCPUOP_up and down may pause it from now on.
+    this.vcpu.initialised = true;
+  }
+
+  /** Does not run until it is started again. */
+  stop(): void {
+    this.cancelTimer();
+    this.state = HartState.stopped;
+    this.vcpu.initialised = false;
   }
 
   cancelTimer(): void {
