@@ -8,12 +8,13 @@
  */
 import { ERRNO } from "../abi/errno.ts";
 import type { Domain } from "../domain/domain.ts";
-import { ConfigError, messageOf, PluginError } from "../errors.ts";
+import { ConfigError, messageOf, PluginError, placeOf } from "../errors.ts";
 import type { PluginFault } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { Pcpu } from "../machine/pcpu.ts";
 import type { Nanoseconds, Timer } from "../machine/timers.ts";
 import { FifoScheduler } from "./fifo.ts";
+import { checkParams } from "./params.ts";
 import { type Granularity, groups, Resource } from "./resource.ts";
 import type {
   ParamValues,
@@ -356,6 +357,27 @@ export class CpuPool {
     const byId = new Map([...this.units].map((unit) => [unit.id, unit]));
     const now = this.time(this.machine.now);
     this.#call("restore", () => this.#scheduler.restore?.(state, (id) => byId.get(id), now), undefined);
+    this.#checkRestored();
+  }
+
+  /** A state may be old or damaged: what it makes parameters must be what they may be set to. */
+  #checkRestored(): void {
+    const { params } = this.#scheduler;
+    if (params === undefined) return;
+    const check = (kind: "domain" | "unit" | "pool", target: Domain | SchedulingUnit | null): boolean => {
+      const specs = params[kind];
+      if (specs === undefined || this.fallen) return !this.fallen;
+      const values = this.read(target);
+      try {
+        checkParams("the state that was restored", kind, specs, values);
+      } catch (error) {
+        if (!this.fallen) this.#eject(`restore: ${messageOf(error)}`, error);
+      }
+      return !this.fallen;
+    };
+    if (!check("pool", null)) return;
+    for (const domain of new Set([...this.units].map((unit) => unit.domain))) if (!check("domain", domain)) return;
+    for (const unit of this.units) if (!check("unit", unit)) return;
   }
 
   // ---- decisions -------------------------------------------------------------------------------
@@ -457,10 +479,11 @@ export class CpuPool {
     } catch (failed) {
       dump = `(dump failed too: ${messageOf(failed)})`;
     }
-    const fault: PluginFault = { plugin: this.plugin, kind: "scheduler", reason, dump, error };
+    const [place, time] = [placeOf(error), this.time(this.machine.now)];
+    const fault: PluginFault = { plugin: this.plugin, kind: "scheduler", reason, dump, error, place, time };
     this.faults.push(fault);
     this.machine.log(
-      `pool ${this.name}: scheduler '${this.schedulerName}' of plugin '${this.plugin}' is ejected: ${reason}; fifo takes over`,
+      `pool ${this.name}: scheduler '${this.schedulerName}' of plugin '${this.plugin}' is ejected: ${reason}${place === undefined ? "" : ` at ${place}`} (virtual time ${time} ns); fifo takes over`,
     );
     let fallback: FifoScheduler | null = null;
     fallback = new FifoScheduler(this.#host(() => fallback));

@@ -4,7 +4,7 @@
  * Invariants: a rate changes at the pCPU's present time, never in the middle of a run; an idle state is entered when the pCPU goes idle and left, with
  * its latency, when something is put on it; a governor that throws or asks for nonsense is taken away and the pCPU keeps its rate.
  */
-import { messageOf } from "../errors.ts";
+import { messageOf, placeOf } from "../errors.ts";
 import type { PluginFault } from "../hooks.ts";
 import type { Governor, GovernorHost, IdleState } from "../machine/governor.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -124,8 +124,11 @@ export class PcpuPower {
         dump = "(dump failed too)";
       }
       this.#governor = null;
-      this.#machine.log(`${reason}; the pCPU keeps its rate`);
-      const fault: PluginFault = { plugin: this.#provider.plugin, kind: "governor", reason, dump, error };
+      const [place, time] = [placeOf(error), this.#machine.now];
+      this.#machine.log(
+        `${reason}${place === undefined ? "" : ` at ${place}`} (virtual time ${time} ns); the pCPU keeps its rate`,
+      );
+      const fault: PluginFault = { plugin: this.#provider.plugin, kind: "governor", reason, dump, error, place, time };
       if (this.#machine.hooks.pluginFault.call(fault) === "crash") throw error;
     }
   }

@@ -204,6 +204,36 @@ test("core scheduling: a core is in a pool whole or not at all, also in one that
   expect(load.pool.faults).toEqual([]);
 });
 
+test("a damaged state that makes a parameter what it may not be ejects the scheduler", () => {
+  const make = (host: SchedulerHost) => {
+    let cap: unknown = 0;
+    return Object.assign(new FifoScheduler(host), {
+      params: { domain: { cap: { description: "", type: "integer", min: 0, default: 0 } } },
+      adjust: () => 0,
+      read: (target: object | null) => (target === null ? {} : { cap }),
+      save: () => ({ cap }),
+      restore: (state: { cap: unknown }) => {
+        cap = state.cap;
+      },
+    }) as unknown as Scheduler;
+  };
+  for (const [cap, faults] of [
+    [20, 0],
+    [-1, 1],
+    ["x", 1],
+    [null, 1],
+    [1.5, 1],
+  ] as const) {
+    const load = new Load(make);
+    const domain = load.domain("a", [hog]);
+    load.run(MS);
+    load.scheduling.replaceScheduler(load.pool, { name: "test", plugin: "test", make }, { cap });
+    load.run(50 * MS);
+    expect([cap, load.pool.faults.length]).toEqual([cap, faults]);
+    expect(load.domainTime(domain)).toBe(50 * MS);
+  }
+});
+
 test("parameters of a vCPU that has left are not taken for the pool's", () => {
   let asked = 0;
   const make = (host: SchedulerHost) =>
