@@ -60,7 +60,7 @@ export function cells64(value: number): [number, number] {
 }
 
 const latin1 = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0) & 0xff);
-const withEnd = (text: string): Uint8Array => Uint8Array.of(...latin1(text), 0);
+const withEnd = (text: string): Uint8Array => latin1(`${text}\0`);
 
 /** The bytes of a value. */
 export function fdtBytes(value: FdtValue): Uint8Array {
@@ -68,7 +68,7 @@ export function fdtBytes(value: FdtValue): Uint8Array {
   if (value instanceof Uint8Array) return value;
   if (typeof value === "string") return withEnd(value);
   if (value.length > 0 && typeof value[0] === "string")
-    return Uint8Array.from((value as readonly string[]).flatMap((text) => [...withEnd(text)]));
+    return latin1((value as readonly string[]).map((text) => `${text}\0`).join(""));
   const bytes = new Uint8Array(4 * value.length);
   const view = new DataView(bytes.buffer);
   for (const [i, cell] of (value as readonly number[]).entries()) view.setUint32(4 * i, cell >>> 0);
@@ -171,7 +171,10 @@ export function writeFdt(root: FdtNode, reservations: readonly FdtReservation[] 
 function textAt(blob: Uint8Array, at: number, end: number): string | null {
   const zero = blob.indexOf(0, at);
   if (at > end || zero < 0 || zero >= end) return null;
-  return String.fromCharCode(...blob.subarray(at, zero));
+  // Not spread: arguments of a call are limited, and the blob may be anything.
+  let text = "";
+  for (const byte of blob.subarray(at, zero)) text += String.fromCharCode(byte);
+  return text;
 }
 
 /** The tree in a blob; null: it is none. */

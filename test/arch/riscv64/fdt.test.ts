@@ -92,6 +92,15 @@ describe("flattened device trees", () => {
     );
   });
 
+  it("hold a text of any length", () => {
+    const long = "x".repeat(1 << 20);
+    const read = readFdt(writeFdt(node("", { bootargs: long, list: [long, "y"] })));
+    expect(read?.properties.get("bootargs")?.length).toBe(long.length + 1);
+    expect(read?.properties.get("list")?.length).toBe(long.length + 3);
+    // A node's name, too: whoever reads one may be given anything.
+    expect(readFdt(writeFdt(node("", {}, [node(long)])))?.children[0]?.name).toBe(long);
+  });
+
   it("that are damaged are none, and nothing throws", () => {
     const blob = facts(2);
     fc.assert(
