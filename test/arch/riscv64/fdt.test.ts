@@ -98,7 +98,7 @@ describe("flattened device trees", () => {
     expect(read?.properties.get("bootargs")?.length).toBe(long.length + 1);
     expect(read?.properties.get("list")?.length).toBe(long.length + 3);
     // A node's name, too: whoever reads one may be given anything.
-    expect(readFdt(writeFdt(node("", {}, [node(long)])))?.children[0]?.name).toBe(long);
+    expect(readFdt(writeFdt(node("", {}, [node(long, {})])))?.children[0]?.name).toBe(long);
   });
 
   it("that are damaged are none, and nothing throws", () => {
