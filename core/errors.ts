@@ -64,3 +64,30 @@ export function messageOf(thrown: unknown): string {
     return "something that cannot be shown";
   }
 }
+
+/**
+ * Where a plugin's error comes from: file and line of the first frame of its stack that lies outside core, such as `plugins/x/plugin.ts:12`;
+ * a file that is not beside core by its whole path. undefined: what was thrown does not say.
+ */
+export function placeOf(thrown: unknown): string | undefined {
+  try {
+    const stack: unknown = thrown instanceof Error ? thrown.stack : undefined;
+    if (typeof stack !== "string") return undefined;
+    const core = pathOf(new URL(".", import.meta.url).href);
+    const project = pathOf(new URL("..", import.meta.url).href);
+    for (const line of stack.split("\n")) {
+      const frame = /^ {4}at (?:.* \()?((?:file:\/\/)?\/[^()]*?):(\d+):\d+\)?$/.exec(line);
+      const file = pathOf(frame?.[1] ?? "");
+      if (file !== "" && !file.startsWith(core))
+        return `${file.startsWith(project) ? file.slice(project.length) : file}:${frame![2]}`;
+    }
+  } catch {
+    // A stack may be anything, and whoever reads it is in the middle of an ejection.
+  }
+  return undefined;
+}
+
+/** The path of a file's URL; a path stays as it is. */
+function pathOf(file: string): string {
+  return file.startsWith("file://") ? decodeURIComponent(new URL(file).pathname) : file;
+}

@@ -34,6 +34,10 @@ export interface PluginFault {
   /** State dump of the plugin, when it could give one. */
   readonly dump: string;
   readonly error: unknown;
+  /** Where it threw: file and line of the plugin's code, when that is known. */
+  readonly place?: string | undefined;
+  /** Virtual time of it, in ns. */
+  readonly time: Nanoseconds;
 }
 
 /** One line of the hook table: what a reader of the list wants to know. */

@@ -17,7 +17,7 @@ import { publishDomain } from "./domain/publish.ts";
 import { SharedInfo } from "./domain/shared-info.ts";
 import { VcpuTimers } from "./domain/time.ts";
 import { PauseFlag, Vcpu } from "./domain/vcpu.ts";
-import { ConfigError, PluginError } from "./errors.ts";
+import { ConfigError, PluginError, placeOf } from "./errors.ts";
 import { EventChannels } from "./event/event-channels.ts";
 import { GrantTable } from "./grant/grant-table.ts";
 import { createHooks, type Hooks, provide, providerOf, sealHooks } from "./hooks.ts";
@@ -418,7 +418,9 @@ export class Hypervisor implements HypervisorSetup {
     this.crash(domain, `plugin '${plugin}' failed: ${message}`);
     const dump = error instanceof Error ? (error.stack ?? "") : "";
     if (dump !== "") this.machine.log(dump);
-    if (this.hooks.pluginFault.call({ plugin, kind: "arch", reason: message, dump, error }) === "crash") throw error;
+    const [place, time] = [placeOf(error), this.machine.now];
+    if (this.hooks.pluginFault.call({ plugin, kind: "arch", reason: message, dump, error, place, time }) === "crash")
+      throw error;
   }
 
   #onShutdown(domain: Domain, reason: ShutdownReason): void {

@@ -9,7 +9,7 @@ import type { Exit, PlacedDevice } from "../architecture/arch-backend.ts";
 import type { Domain } from "../domain/domain.ts";
 import { guestOwned, guestReadable } from "../domain/publish.ts";
 import { PauseFlag } from "../domain/vcpu.ts";
-import { ConfigError, PluginError } from "../errors.ts";
+import { ConfigError, PluginError, placeOf } from "../errors.ts";
 import { provide } from "../hooks.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { RunLoop } from "../scheduling/run-loop.ts";
@@ -306,13 +306,18 @@ export class DeviceManager {
   #fault(attached: Attached, error: unknown): void {
     if (attached.gone) return;
     const reason = `${nameOf(attached)}: ${messageOf(error)}`;
-    this.machine.log(`plugin '${attached.plugin}' failed, its device is closed: ${reason}`);
+    const place = placeOf(error);
+    this.machine.log(
+      `plugin '${attached.plugin}' failed, its device is closed: ${reason}${place === undefined ? "" : ` at ${place}`}`,
+    );
     const verdict = this.machine.hooks.pluginFault.call({
       plugin: attached.plugin,
       kind: "device",
       reason,
       dump: "",
       error,
+      place,
+      time: this.machine.now,
     });
     if (verdict === "crash") throw error;
     this.loop.hold(this.#detach(attached), () => {});

@@ -82,8 +82,10 @@ export async function runCommand(
   let booted = false;
   hypervisor.hooks.pluginFault.intercept({
     name: "toolstack-cli",
-    call: ({ plugin, kind, reason }) => {
-      if (!booted) note(`${kind} of plugin '${plugin}' is ejected: ${reason}`);
+    call: ({ plugin, kind, reason, place, error }) => {
+      if (!booted)
+        note(`${kind} of plugin '${plugin}' is ejected: ${reason}${place === undefined ? "" : ` at ${place}`}`);
+      if ((process.env["HOOKVISOR_DEBUG"] ?? "") !== "" && error instanceof Error) note(String(error.stack));
     },
   });
   const out = settings.json ? streams.stderr : streams.stdout;
@@ -338,7 +340,13 @@ function jsonResult(
     cpuMhz: machine.config.cpuMhz,
     seed: machine.config.seed,
     faults: scheduling.pools.flatMap((pool) =>
-      pool.faults.map(({ plugin, kind, reason }) => ({ plugin, kind, reason })),
+      pool.faults.map(({ plugin, kind, reason, place, time }) => ({
+        plugin,
+        kind,
+        reason,
+        place: place ?? null,
+        virtualNs: time,
+      })),
     ),
     domains: results.map((r) => ({
       name: r.name,

@@ -333,6 +333,28 @@ export default { name: "device-note", api: "^1.0.0", apply(h) { h.hooks.deviceTy
     `);
   });
 
+  test("an ejection says where the plugin threw and when; with HOOKVISOR_DEBUG the stack too", async () => {
+    put(
+      "throws.mjs",
+      `export default { name: "scheduler-throws", api: "^1.0.0", apply(h) { h.hooks.scheduler.for("throws").tap("scheduler-throws", () => ({
+  insertUnit() {}, removeUnit() {}, sleep() {},
+  wake() {
+    throw new Error("boom");
+  },
+  doSchedule: () => ({ unit: null, slice: null }),
+})); } };\n`,
+    );
+    const args = ["run", "hello", "--plugin", "./throws.mjs", "--scheduler", "throws"];
+    const plain = await hookvisor(args, { cwd: folder });
+    expect(plain.code).toBe(0);
+    expect(plain.stderr).toMatch(
+      / is ejected: wake threw: boom at \S*\/throws\.mjs:4 \(virtual time \d+ ns\); fifo takes over\n/,
+    );
+    expect(plain.stderr).not.toMatch(/^ {4}at /m);
+    const debug = await hookvisor(args, { cwd: folder, env: { HOOKVISOR_DEBUG: "1" } });
+    expect(debug.stderr).toMatch(/hookvisor: Error: boom\n {4}at .*throws\.mjs:4:\d+\)?\n/);
+  });
+
   test("with HOOKVISOR_DEBUG the stack is shown", async () => {
     const ran = await hookvisor(["run", "nothing-like-this"], { env: { HOOKVISOR_DEBUG: "1" } });
     expect(ran.code).toBe(1);
