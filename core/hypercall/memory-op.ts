@@ -9,6 +9,7 @@
 import {
   __HYPERVISOR,
   ERRNO,
+  XENFEAT,
   XENMAPSPACE,
   XENMEM,
   xen_add_to_physmap,
@@ -83,13 +84,18 @@ function giveBack(machine: Machine, domain: Domain, gfn: number): boolean {
   return machine.frames.dropAllocation(mfn);
 }
 
+/** Do its interfaces name frames by its own map? Then no mfn is told (Xen: paging_mode_translate). */
+function isTranslated(domain: Domain): boolean {
+  return (((domain.arch?.features?.(domain, 0) ?? 0) >>> XENFEAT.auto_translated_physmap) & 1) !== 0;
+}
+
 function addReservations(group: ReturnType<HypercallTable["group"]>, machine: Machine): void {
   group.add(XENMEM.increase_reservation, "increase_reservation", (call) =>
     eachExtent(machine, call, (index, { domain, list, order }) => {
       const first = allocateExtent(machine, domain, order);
       if (first < 0) return false;
       for (let i = 0; i < 2 ** order; i++) domain.arch!.acquireFrame(domain, INVALID_GFN, first + i);
-      return isNull(list) || writeWord(call, list, index, first);
+      return isNull(list) || isTranslated(domain) || writeWord(call, list, index, first);
     }),
   );
   group.add(XENMEM.decrease_reservation, "decrease_reservation", (call) =>
@@ -110,7 +116,7 @@ function addReservations(group: ReturnType<HypercallTable["group"]>, machine: Ma
         machine.frames.setGfn(first + i, gfn + i);
         domain.arch!.acquireFrame(domain, gfn + i, first + i);
       }
-      return writeWord(call, list, index, first);
+      return isTranslated(domain) || writeWord(call, list, index, first);
     }),
   );
 }

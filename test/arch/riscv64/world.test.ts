@@ -249,6 +249,8 @@ describe("Xen's calls", () => {
     const domain = await booted.create(p.image());
     expect(await booted.run()).toBe("done");
     expect(booted.words(domain, DATA + 0x100, 6)).toEqual([1, 0, 1, 0, 0, 77]);
+    // The list of extents says gfns still.
+    expect(booted.words(domain, DATA + 0x20, 1)).toEqual([target]);
     expect(domain.arch!.gfnToMfn(domain, target)).toBe(-1);
   });
 });

@@ -3,6 +3,7 @@ import {
   __HYPERVISOR,
   DOMID,
   ERRNO,
+  XENFEAT,
   XENMEM,
   xen_add_to_physmap,
   xen_add_to_physmap_batch,
@@ -70,6 +71,18 @@ describe.each(FAKE_ABIS)("memory_op of $name", (abi) => {
     expect(machine.frames.gfnOf[mfn]).toBe(300);
     expect(ask(a, XENMEM.current_reservation)).toBe(32);
     expect(ask(a, XENMEM.maximum_ram_page)).toBe(machine.frames.count);
+  });
+
+  it("tells no machine frame to a guest whose features say that its map is translated", () => {
+    const { machine, guests } = makeWorld({ abi, translated: true });
+    const [a] = guests as [Guest];
+    Object.assign(a.arch, { features: () => 1 << XENFEAT.auto_translated_physmap });
+    expect(reserve(a, XENMEM.decrease_reservation, words(a, [a.gfn(20), a.gfn(21)]), 2)).toBe(2);
+    const back = words(a, [300, 301]);
+    expect(reserve(a, XENMEM.populate_physmap, back, 1)).toBe(1);
+    expect(reserve(a, XENMEM.increase_reservation, back, 1)).toBe(1);
+    expect([word(a, back, 0), word(a, back, 1)]).toEqual([300, 301]);
+    expect(machine.frames.owns(1, a.arch.gfnToMfn(a.domain, 300))).toBe(true);
   });
 
   it("exchanges frames for contiguous ones", () => {
