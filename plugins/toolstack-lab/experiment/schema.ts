@@ -47,9 +47,12 @@ const machine = z.strictObject({
   memory: z.int().min(1).max(4096).optional(),
 });
 
+/** YAML reads the name of the null scheduler as no value. */
+const named = (value: unknown): unknown => (value === null ? "null" : value);
+
 const pool = z.strictObject({
   name,
-  scheduler: z.string().min(1),
+  scheduler: z.preprocess(named, z.string().min(1)),
   cpus,
   granularity: z.enum(["cpu", "core", "socket"]).default("cpu"),
   params: params.default({}),
@@ -101,7 +104,7 @@ const experiment = z.strictObject({
   warmUp: time.default(0),
   seeds: z.array(z.int().min(0).max(0xffff_ffff)).min(1).default([1]),
   machine: machine.prefault({}),
-  scheduler: z.string().min(1).optional(),
+  scheduler: z.preprocess(named, z.string().min(1)).optional(),
   params: params.optional(),
   pools: z.array(pool).min(1).optional(),
   domains: z.array(domain).min(1),

@@ -42,6 +42,20 @@ test("durations and sets of pCPUs", () => {
   expect(formatCpuSet([0, 1, 2, 5, 7, 8])).toBe("0-2,5,7-8");
 });
 
+test("the null scheduler needs no quotes", async () => {
+  const schedulers = async (text: string): Promise<readonly string[]> => {
+    const source = readYaml(`duration: 1s\nmachine: { pcpus: 2 }\n${text}\n${DOMAINS}`, "e.yaml");
+    const known = { ...context, schedulers: ["credit", "null"] };
+    return (await resolveExperiment(source, chooseParameters(source, []), known)).pools.map((pool) => pool.scheduler);
+  };
+  expect(await schedulers("scheduler: null")).toEqual(["null"]);
+  expect(await schedulers("scheduler: ~")).toEqual(["null"]);
+  expect(await schedulers("")).toEqual(["credit"]);
+  expect(
+    await schedulers("pools: [{ name: p, scheduler: null, cpus: 0 }, { name: q, scheduler: credit, cpus: 1 }]"),
+  ).toEqual(["null", "credit"]);
+});
+
 test("defaults: one pCPU, no costs, one pool, seed 1", async () => {
   expect(await resolveText(`duration: 1s\n${DOMAINS}`)).toEqual({
     name: "e",
