@@ -17,6 +17,8 @@ import { FifoScheduler } from "./fifo.ts";
 import { checkParams } from "./params.ts";
 import { type Granularity, groups, Resource } from "./resource.ts";
 import type {
+  ParamReadings,
+  ParamValue,
   ParamValues,
   Scheduler,
   SchedulerHost,
@@ -331,7 +333,9 @@ export class CpuPool {
 
   /** Reads parameters back; none from a scheduler without. */
   read(target: Domain | SchedulingUnit | null): ParamValues {
-    return this.#call("read", () => this.#scheduler.read?.(target) ?? {}, {});
+    const known = (values: ParamReadings): ParamValues =>
+      Object.fromEntries(Object.entries(values).filter((one): one is [string, ParamValue] => one[1] !== undefined));
+    return this.#call("read", () => known(this.#scheduler.read?.(target) ?? {}), {});
   }
 
   /** The scheduler's state as plain JSON; null: it keeps none. */

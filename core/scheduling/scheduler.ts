@@ -115,6 +115,9 @@ export type ParamSpecs = Readonly<Record<string, ParamSpec>>;
 /** Values by parameter name. */
 export type ParamValues = Readonly<Record<string, ParamValue>>;
 
+/** What `read` answers: a name that is undefined is as good as absent, so that each kind of target can answer with its own names. */
+export type ParamReadings = Readonly<Record<string, ParamValue | undefined>>;
+
 /** What `save` returns: plain JSON; units go by their ids. */
 export type SchedulerState = string | number | boolean | null | readonly SchedulerState[] | SchedulerStateObject;
 /** An object of SchedulerState. */
@@ -151,12 +154,30 @@ export interface Scheduler {
    * it already. Default: core removes and inserts it again.
    */
   affinityChanged?(unit: SchedulingUnit, now: Nanoseconds): void;
-  /** Parameters of a domain, of a unit, of the pool. Default: none. */
+  /**
+   * Parameters of a domain, of a unit, of the pool. Default: none. For weights of domains, with `#weights = new WeakMap<Domain, number>()`:
+   *
+   * ```ts
+   * readonly params = {
+   *   domain: { weight: { description: "share of the CPU", type: "integer", min: 1, max: 1000, default: 100 } },
+   * } as const;
+   * adjust(target: Domain | SchedulingUnit | null, { weight }: ParamValues): number {
+   *   // Only names of `params` come, for their kind of target, within their bounds; undefined: it stays as it is.
+   *   if (weight !== undefined) this.#weights.set(target as Domain, Number(weight));
+   *   return 0;
+   * }
+   * read(target: Domain | SchedulingUnit | null) {
+   *   // It is asked about units (they have `vcpus` and a `domain`) and the pool (null) too, which have no parameters here.
+   *   if (target === null || "domain" in target) return {};
+   *   return { weight: this.#weights.get(target) ?? this.params.domain.weight.default };
+   * }
+   * ```
+   */
   readonly params?: { readonly domain?: ParamSpecs; readonly unit?: ParamSpecs; readonly pool?: ParamSpecs };
   /** Sets parameters (already validated against `params`): 0 or a negative errno. Target null: the pool. Mandatory with `params`. */
   adjust?(target: Domain | SchedulingUnit | null, values: ParamValues): number;
   /** Reads parameters back. Mandatory with `params`. */
-  read?(target: Domain | SchedulingUnit | null): ParamValues;
+  read?(target: Domain | SchedulingUnit | null): ParamReadings;
   /**
    * false: the policy may keep this runnable unit waiting for longer than any bound (it is in no table, it has no pCPU of its own, others
    * come first), so that its waiting is no stall. Default: true, always.
