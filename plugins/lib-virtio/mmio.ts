@@ -12,10 +12,8 @@ import type { DeviceDescription, DeviceHost, DeviceRegion, EmulatedDevice } from
 import { INTERRUPT, MMIO, MMIO_MAGIC, MMIO_VERSION, STATUS, VIRTIO_F } from "./abi.ts";
 import { GuestMemory, QueueError } from "./memory.ts";
 import { type Place, SLOT_SIZE } from "./place.ts";
-import { type QueueLayout, Virtqueue, wrongLayout } from "./queue.ts";
+import { QUEUE_SIZE, type QueueLayout, Virtqueue, wrongLayout } from "./queue.ts";
 
-/** Entries of a queue at most. */
-export const QUEUE_SIZE = 256;
 /** "HKVR". */
 const VENDOR = 0x5256_4b48;
 /** Lines in the log about drivers that made no sense, a device. */

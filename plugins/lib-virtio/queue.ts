@@ -2,14 +2,14 @@
  * A split virtqueue as the device sees it (virtio 1.2, section 2.7), with indirect descriptors and event index.
  *
  * Everything in it is the driver's word: each field is read once and checked. Invariants: more chains available and under way than the ring has entries, a
- * descriptor that is not there, a chain longer than MOST_CHAIN or with a loop, buffers beyond the address space or in the wrong order are a
+ * descriptor that is not there, a chain longer than QUEUE_SIZE or with a loop, buffers beyond the address space or in the wrong order are a
  * QueueError; the work for one chain is bounded. Used only within bursts (GuestMemory).
  */
 import { DESCRIPTOR, DESCRIPTOR_BYTES, NO_INTERRUPT, NO_NOTIFY } from "./abi.ts";
 import { ADDRESS_END, type GuestMemory, QueueError, type Segment } from "./memory.ts";
 
-/** Descriptors of a chain at most, whatever the ring's size (they may be indirect). */
-export const MOST_CHAIN = 1024;
+/** Entries of a queue at most, and so descriptors of a chain, in a table of its own or not (2.7.5.3.1). */
+export const QUEUE_SIZE = 256;
 
 /** Where a queue's parts are. */
 export interface QueueLayout {
@@ -102,10 +102,10 @@ export class Virtqueue {
     let table = layout.descriptors;
     let entries = layout.size;
     let indirect = false;
-    let left = MOST_CHAIN;
+    let left = QUEUE_SIZE;
     for (let index = head; ; ) {
       if (index >= entries) throw new QueueError(`descriptor ${index} of ${entries}`);
-      if (left-- === 0) throw new QueueError(`a chain of more than ${MOST_CHAIN} descriptors`);
+      if (left-- === 0) throw new QueueError(`a chain of more than ${QUEUE_SIZE} descriptors`);
       const words = this.#words;
       memory.words(table + DESCRIPTOR_BYTES * index, words);
       const address = words[1]! * 2 ** 32 + words[0]!;
@@ -116,12 +116,14 @@ export class Virtqueue {
       if ((flags & DESCRIPTOR.indirect) !== 0) {
         if (!this.#features.indirect || indirect || (flags & DESCRIPTOR.next) !== 0)
           throw new QueueError("an indirect descriptor where none may be");
-        if (length === 0 || length % DESCRIPTOR_BYTES !== 0 || length > MOST_CHAIN * DESCRIPTOR_BYTES)
+        if (length === 0 || length % DESCRIPTOR_BYTES !== 0 || length > QUEUE_SIZE * DESCRIPTOR_BYTES)
           throw new QueueError(`an indirect table of ${length} bytes`);
         table = address;
         entries = length / DESCRIPTOR_BYTES;
         indirect = true;
         index = 0;
+        // The table holds the chain, its own descriptor is none of it.
+        left = QUEUE_SIZE;
         continue;
       }
       if ((flags & DESCRIPTOR.write) !== 0) {

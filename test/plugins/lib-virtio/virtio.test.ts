@@ -7,7 +7,6 @@ import {
   DESCRIPTOR,
   INTERRUPT,
   MMIO,
-  MOST_CHAIN,
   QUEUE_SIZE,
   STATUS,
   splitPlace,
@@ -354,9 +353,9 @@ describe("a hostile driver", () => {
       },
     ],
     [
-      "a huge indirect table",
+      "an indirect table of more entries than a queue can have",
       (driver, queue) => {
-        queue.describe(0, driver.buffer(64).address, 16 * (MOST_CHAIN + 1), DESCRIPTOR.indirect);
+        queue.describe(0, driver.buffer(64).address, 16 * (QUEUE_SIZE + 1), DESCRIPTOR.indirect);
         queue.offer(0);
         queue.show();
       },
@@ -416,6 +415,25 @@ describe("a hostile driver", () => {
     queue!.offer(0);
     queue!.kick();
     expect([driver.needsReset, model.waiting.length]).toEqual([true, 0]);
+  });
+
+  test("a chain is no longer than a queue can be, the descriptor of its table not counted", async () => {
+    const { driver, model } = await rig();
+    const [queue] = driver.up(1, ALL);
+    const one = driver.buffer(8);
+    const into = (count: number) => Array.from({ length: count }, () => one);
+    queue!.add([], into(QUEUE_SIZE), true);
+    model.later = true;
+    queue!.kick();
+    expect([driver.needsReset, model.waiting[0]?.chain.writeLength]).toEqual([false, 8 * QUEUE_SIZE]);
+    // A frame has room for no more than 256 descriptors: the longer chain goes round in its table.
+    const table = driver.guest.frame() * 4096;
+    for (let i = 0; i < 256; i++) queue!.describe(i, one.address, 8, DESCRIPTOR.next | DESCRIPTOR.write, i + 1, table);
+    queue!.describe(255, one.address, 8, DESCRIPTOR.next | DESCRIPTOR.write, 0, table);
+    queue!.describe(1, table, 4096, DESCRIPTOR.indirect);
+    queue!.offer(1);
+    queue!.kick();
+    expect(driver.needsReset).toBe(true);
   });
 
   test("rings in nobody's memory", async () => {
