@@ -1,15 +1,16 @@
 /**
  * `hookvisor lab run|compare|sweep|replay`: from the command line to folders of results and text.
  *
- * Exit codes: 0; 1 the user's mistake; 2 a threshold of compare is exceeded. Results go to a folder, a short table (or --json) to stdout, progress to
+ * Exit codes: 0; 1 the user's mistake; 2 a threshold of compare is exceeded; 130 interrupted. Results go to a folder, a short table (or --json) to stdout, progress to
  * stderr if that is a terminal.
  */
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { basename, join, relative } from "node:path";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { basename, join, relative, resolve } from "node:path";
 import { ConfigError, providers } from "hookvisor";
 import type { HostRun } from "../../core/node/host-plugin.ts";
-import { traceFormat } from "../lib-trace/index.ts";
+import { type TraceFormat, traceFormat } from "../lib-trace/index.ts";
 import { type Comparison, compare, type Side } from "./compare.ts";
+import { differencesOf } from "./differences.ts";
 import { fingerprint, sourcesOf } from "./engine/sources.ts";
 import { writeWhole } from "./engine/task.ts";
 import { chooseParameters, combinations, type ExperimentSource, loadExperiment } from "./experiment/load.ts";
@@ -17,12 +18,15 @@ import type { Experiment } from "./experiment/model.ts";
 import { modulePlaces } from "./experiment/places.ts";
 import { type ResolveContext, resolveExperiment } from "./experiment/resolve.ts";
 import { formatTime } from "./experiment/values.ts";
+import { prune } from "./folder.ts";
+import { nearest } from "./nearest.ts";
 import type { LabOptions } from "./options.ts";
 import { replayExperiment } from "./replay.ts";
 import { renderReport } from "./report/index.ts";
 import { readManifest, readRunReport, recordingOf, writeTrace } from "./report-file.ts";
 import { type ScalarValue, scalarsOf } from "./scalars.ts";
 import {
+  Interrupted,
   readResults,
   recordingPath,
   runStudy,
@@ -35,6 +39,9 @@ import { comparisonText, faultSentences, pointText, sweepText } from "./text.ts"
 
 /** Exit code of compare when B is worse than a threshold allows. */
 export const EXIT_EXCEEDED = 2;
+
+/** Exit code of a command that was interrupted. */
+const EXIT_INTERRUPTED = 130;
 
 /** Values of an image of the toolstack's, ready to boot. */
 type ImageOf = (name: string) => Promise<Readonly<Record<string, unknown>>>;
@@ -54,6 +61,18 @@ const ACTIONS = ["run", "compare", "sweep", "replay"];
 export async function labCommand(context: LabContext, args: readonly string[], options: LabOptions): Promise<number> {
   const [action, ...items] = args;
   const lab = new Lab(context, options);
+  try {
+    return await act(lab, action, items);
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    const { done, all, resumes } = error;
+    const next = resumes ? "the same command goes on from here" : "none of them is kept; the same command starts anew";
+    context.run.streams.stderr.write(`hookvisor: interrupted after ${done} of ${counted(all, "run")}; ${next}\n`);
+    return EXIT_INTERRUPTED;
+  }
+}
+
+async function act(lab: Lab, action: string | undefined, items: readonly string[]): Promise<number> {
   switch (action) {
     case "run":
       return lab.run(one(items, action, "an experiment file"));
@@ -82,6 +101,9 @@ function one(items: readonly string[], action: string, what: string): string {
 class Lab {
   readonly #context: LabContext;
   readonly #options: LabOptions;
+  /** What has been noted: each is told once. */
+  readonly #noted = new Set<string>();
+  #code: Promise<string> | null = null;
 
   constructor(context: LabContext, options: LabOptions) {
     this.#context = context;
@@ -95,10 +117,11 @@ class Lab {
     });
     const source = await loadExperiment(file);
     const [scheduler] = this.#options.schedulers;
+    const formats = this.#traceFormats();
     const plan = await this.#planOf("run", source, scheduler);
-    const out = this.#out(plan);
+    const out = await this.#out(plan);
     const points = await this.#study(plan, out);
-    await this.#reported(plan, out);
+    await this.#reported(plan, out, formats);
     this.#print(points, out);
     return 0;
   }
@@ -118,20 +141,22 @@ class Lab {
     const resolver = this.#resolver(schedulers[0]);
     const points: Experiment[] = [];
     for (const chosen of combinations(source.parameters))
-      points.push(this.#overridden(await resolveExperiment(source, chosen, resolver)));
+      points.push(this.#overridden(await resolveExperiment(source, chosen, resolver), source));
     const plan: StudyPlan = {
       kind: "sweep",
-      command: this.#commandLine("sweep", source, schedulers[0]),
+      command: this.#commandLine("sweep", [file], schedulers),
       file,
       text: readFileSync(file, "utf8"),
       places: source.places,
       points,
     };
-    const out = this.#out(plan);
+    const out = await this.#out(plan);
     const results = await this.#study(plan, out, true);
     if (this.#options.json) this.#stdout(readFileSync(join(out, "results.json"), "utf8"));
     else this.#stdout(sweepText(results));
-    this.#note(`${results.length} points with ${points[0]!.seeds.length} seeds each in ${shown(out)}`);
+    this.#note(
+      `${counted(results.length, "point")} with ${counted(points[0]!.seeds.length, "seed")} each in ${shown(out)}`,
+    );
     return 0;
   }
 
@@ -157,27 +182,31 @@ class Lab {
       );
     const [scheduler] = schedulers;
     const known = providers(this.#context.run.hypervisor.hooks.scheduler).map(({ key }) => key);
-    if (scheduler !== undefined && !known.includes(scheduler))
-      throw new ConfigError(`No plugin provides the scheduler '${scheduler}'; there are ${known.join(", ")}.`);
+    if (scheduler !== undefined) refuseUnknown(scheduler, known);
+    const formats = this.#traceFormats();
     const base = this.#overridden({ ...replayedBy(experiment, scheduler), seeds });
     const plan: StudyPlan = {
       kind: "replay",
-      command: `hookvisor lab replay ${folder}${scheduler === undefined ? "" : ` --scheduler ${scheduler}`}`,
+      command: this.#commandLine("replay", [folder], schedulers),
       file: folder,
       text: "",
       places: modulePlaces(folder),
       points: [base],
       variant: (point, seed) => replayExperiment(point, recordingOf(folder, seed)!),
     };
-    const out = this.#out(plan);
+    const out = await this.#out(plan);
+    if (resolve(out) === resolve(folder))
+      throw new ConfigError(`Option --out: ${out} is what is replayed; give another folder.`);
     const points = await this.#study(plan, out);
-    await this.#reported(plan, out);
+    await this.#reported(plan, out, formats);
     this.#print(points, out);
     return 0;
   }
 
   async compare(items: readonly string[]): Promise<number> {
     const { schedulers, thresholds, out } = this.#options;
+    this.#refuse("compare", { traces: this.#options.traces.length > 0 });
+    if (out !== null) refuseOutOfCompare(out, items);
     const sides: { readonly side: Side; readonly folder: string }[] = [];
     const take = async (item: string, scheduler: string | undefined, letter: string): Promise<void> => {
       if (existsSync(item) && statSync(item).isDirectory()) {
@@ -187,7 +216,11 @@ class Lab {
         return;
       }
       const plan = await this.#planOf("run", await loadExperiment(item), scheduler);
-      const folder = out === null ? this.#out(plan) : join(out, letter);
+      const folder = out === null ? await this.#out(plan) : join(out, letter);
+      if (items.some((other) => resolve(other) === resolve(folder)))
+        throw new ConfigError(
+          `Option --out: the runs of ${item} would go to ${folder}, which is to be compared; give another folder.`,
+        );
       const points = await this.#study(plan, folder);
       const name = scheduler === undefined ? item : `${item} with ${scheduler}`;
       sides.push({ side: { name, runs: figuresBySeed(points[0]!) }, folder });
@@ -211,22 +244,42 @@ class Lab {
       await take(b, schedulers[0], "b");
     }
     const [left, right] = sides;
-    const comparison = compare(left!.side, right!.side, thresholds);
+    const differences = differencesOf(
+      readManifest(left!.folder).experiments[0]!,
+      readManifest(right!.folder).experiments[0]!,
+    );
+    const comparison = { ...compare(left!.side, right!.side, thresholds), differences };
+    for (const text of differences) this.#note(`the two were not measured alike: ${text}`);
     return this.#compared(
+      items,
       comparison,
       [left!.folder, right!.folder],
       out ?? join("lab-results", `compare-${basename(left!.folder)}-${basename(right!.folder)}`),
     );
   }
 
-  async #compared(comparison: Comparison, folders: readonly [string, string], out: string): Promise<number> {
+  async #compared(
+    items: readonly string[],
+    comparison: Comparison,
+    folders: readonly [string, string],
+    out: string,
+  ): Promise<number> {
+    if (existsSync(out)) prune(out, () => false);
+    for (const letter of ["a", "b"]) {
+      const former = join(out, letter);
+      if (
+        existsSync(join(former, "manifest.json")) &&
+        !folders.concat(items).some((one) => resolve(one) === resolve(former))
+      )
+        prune(former, () => false);
+    }
     writeWhole(join(out, "compare.json"), `${JSON.stringify(comparison, null, 2)}\n`);
     writeWhole(join(out, "compare.txt"), comparisonText(comparison));
     const sides = [readRunReport(folders[0]), readRunReport(folders[1])] as const;
     const html = await renderReport({
       kind: "compare",
       title: `${comparison.a} against ${comparison.b}`,
-      command: `hookvisor lab compare ${folders.join(" ")}`,
+      command: this.#commandLine("compare", items, this.#options.schedulers),
       versions: { hookvisor: this.#context.version, node: process.versions.node },
       comparison,
       sides,
@@ -240,20 +293,27 @@ class Lab {
   /** Options that have no meaning for an action. */
   #refuse(
     action: string,
-    given: { readonly thresholds?: boolean; readonly schedulers?: boolean; readonly set?: boolean },
+    given: {
+      readonly thresholds?: boolean;
+      readonly schedulers?: boolean;
+      readonly set?: boolean;
+      readonly traces?: boolean;
+    },
   ): void {
     if (given.thresholds === true) throw new ConfigError(`Option --threshold is for lab compare, not lab ${action}.`);
     if (given.schedulers === true)
       throw new ConfigError(`Option --scheduler is given several times; lab ${action} takes one, lab compare two.`);
+    if (given.traces === true)
+      throw new ConfigError(`Option --trace is for lab run and lab replay, not lab ${action}.`);
     if (given.set === true) throw new ConfigError(`Option --set has no meaning for lab ${action}.`);
   }
 
   async #planOf(kind: "run", source: ExperimentSource, scheduler: string | undefined): Promise<StudyPlan> {
     const chosen = chooseParameters(source, this.#options.set);
-    const experiment = this.#overridden(await resolveExperiment(source, chosen, this.#resolver(scheduler)));
+    const experiment = this.#overridden(await resolveExperiment(source, chosen, this.#resolver(scheduler)), source);
     return {
       kind,
-      command: this.#commandLine(kind, source, scheduler),
+      command: this.#commandLine(kind, [source.file], scheduler === undefined ? [] : [scheduler]),
       file: source.file,
       text: readFileSync(source.file, "utf8"),
       places: source.places,
@@ -262,34 +322,47 @@ class Lab {
   }
 
   /** The command without what changes no result. */
-  #commandLine(action: string, source: ExperimentSource, scheduler: string | undefined): string {
-    const { seeds, duration, set, keepEvents } = this.#options;
+  #commandLine(action: string, items: readonly string[], schedulers: readonly string[]): string {
+    const { seeds, duration, set, keepEvents, thresholds } = this.#options;
     const sources = sourcesOf(this.#context.run.argv, process.cwd());
     return [
       "hookvisor lab",
       action,
-      source.file,
-      ...sources.plugins.map((spec) => `--plugin ${spec}`),
-      ...(scheduler === undefined ? [] : [`--scheduler ${scheduler}`]),
+      ...items.map(quoted),
+      ...sources.plugins.map((spec) => `--plugin ${quoted(spec)}`),
+      ...schedulers.map((scheduler) => `--scheduler ${quoted(scheduler)}`),
       ...(seeds === null ? [] : [`--seeds ${seeds.join(",")}`]),
       ...(duration === null ? [] : [`--duration ${formatTime(duration)}`]),
-      ...set.map((text) => `--set ${text}`),
+      ...set.map((text) => `--set ${quoted(text)}`),
       ...(keepEvents ? ["--keep-events"] : []),
+      ...thresholds.map(({ text }) => `--threshold ${quoted(text)}`),
     ].join(" ");
   }
 
-  #overridden(experiment: Experiment): Experiment {
+  /** With the seeds and duration of the options. */
+  #overridden(experiment: Experiment, source?: ExperimentSource): Experiment {
     const { seeds, duration } = this.#options;
     if (duration !== null && duration <= experiment.warmUp)
       throw new ConfigError(
         `Option --duration: ${formatTime(duration)} is not longer than the experiment's warm-up of ${formatTime(experiment.warmUp)}.`,
       );
-    return { ...experiment, seeds: seeds ?? experiment.seeds, duration: duration ?? experiment.duration };
+    const end = duration ?? experiment.duration;
+    for (const { at, entry } of experiment.changes)
+      if (source !== undefined && at >= end)
+        this.#note(
+          `${source.places.at(["changes", entry])}: the change at ${formatTime(at)} never happens, since the run ends at ${formatTime(end)}`,
+        );
+    return { ...experiment, seeds: seeds ?? experiment.seeds, duration: end };
   }
 
   #resolver(scheduler: string | undefined): ResolveContext {
     const { run, images, image } = this.#context;
     const { hooks } = run.hypervisor;
+    if (scheduler !== undefined)
+      refuseUnknown(
+        scheduler,
+        providers(hooks.scheduler).map(({ key }) => key),
+      );
     const keys = (of: readonly { readonly key: string }[]): readonly string[] => of.map(({ key }) => key);
     return {
       schedulers: keys(providers(hooks.scheduler)),
@@ -297,12 +370,21 @@ class Lab {
       types: keys(providers(hooks.arch)),
       images,
       image,
+      note: (text) => this.#note(text),
       ...(scheduler === undefined ? {} : { scheduler }),
     };
   }
 
-  #out(plan: StudyPlan): string {
-    return this.#options.out ?? join("lab-results", `${plan.points[0]!.name}-${studyKey(plan)}`);
+  async #out(plan: StudyPlan): Promise<string> {
+    return (
+      this.#options.out ?? join("lab-results", `${plan.points[0]!.name}-${studyKey(plan, await this.#fingerprint())}`)
+    );
+  }
+
+  /** Of all code. */
+  #fingerprint(): Promise<string> {
+    this.#code ??= fingerprint(sourcesOf(this.#context.run.argv, process.cwd()));
+    return this.#code;
   }
 
   async #study(plan: StudyPlan, out: string, resume = false): Promise<readonly StudyPoint[]> {
@@ -310,36 +392,41 @@ class Lab {
     const sources = sourcesOf(run.argv, process.cwd());
     const { stderr } = run.streams;
     const live = stderr.isTTY === true && !this.#options.quiet;
+    const stop = new AbortController();
+    const interrupt = (): void => stop.abort();
     const context: StudyContext = {
       sources,
-      fingerprint: await fingerprint(sources),
+      fingerprint: await this.#fingerprint(),
       hookvisor: version,
       plugins: run.hypervisor.plugins.map(({ plugin }) => plugin.name).sort(),
       jobs: this.#options.jobs,
       keepEvents: this.#options.keepEvents,
       resume,
-      progress: (done, all) => {
+      signal: stop.signal,
+      note: (text) => this.#note(text),
+      progress: (done, all, taken) => {
+        if (taken > 0)
+          this.#note(`${taken} of ${counted(all, "run")} ${taken === 1 ? "is" : "are"} taken over from ${shown(out)}`);
         if (live) stderr.write(`\r${done} of ${all} runs${done === all ? "\n" : ""}`);
       },
     };
-    const points = await runStudy(plan, out, context);
-    for (const text of faultSentences(points)) stderr.write(`hookvisor: ${text}; fifo took over\n`);
-    return points;
+    process.once("SIGINT", interrupt);
+    run.outputLost.addEventListener("abort", interrupt);
+    try {
+      const points = await runStudy(plan, out, context);
+      for (const text of faultSentences(points)) stderr.write(`hookvisor: ${text}\n`);
+      return points;
+    } finally {
+      process.removeListener("SIGINT", interrupt);
+      run.outputLost.removeEventListener("abort", interrupt);
+    }
   }
 
   /** The report, and the traces that were asked for. */
-  async #reported(plan: StudyPlan, out: string): Promise<void> {
+  async #reported(plan: StudyPlan, out: string, formats: readonly TraceFormat[]): Promise<void> {
     const data = readRunReport(out);
     writeWhole(join(out, "report.html"), await renderReport(data));
-    if (this.#options.traces.length === 0) return;
-    const hooks = this.#context.run.hypervisor.hooksOf("trace");
-    for (const name of this.#options.traces) {
-      const format = hooks === undefined ? undefined : traceFormat(hooks, name);
-      const known = hooks?.formats().map((one) => one.name) ?? [];
-      if (format === undefined)
-        throw new ConfigError(
-          `Option --trace: no plugin provides the format '${name}'; ${known.length === 0 ? "there is none" : `there are ${known.join(", ")}`}.`,
-        );
+    for (const format of formats)
       for (const { seed, recording } of data.runs) {
         if (recording === null)
           throw new ConfigError(
@@ -347,7 +434,19 @@ class Lab {
           );
         writeTrace(join(out, "traces", `seed-${seed}.${format.extension}`), format, recording);
       }
-    }
+  }
+
+  /** The formats of the traces that were asked for. */
+  #traceFormats(): readonly TraceFormat[] {
+    const hooks = this.#context.run.hypervisor.hooksOf("trace");
+    return this.#options.traces.map((name) => {
+      const format = hooks === undefined ? undefined : traceFormat(hooks, name);
+      const known = hooks?.formats().map((one) => one.name) ?? [];
+      if (format !== undefined) return format;
+      throw new ConfigError(
+        `Option --trace: no plugin provides the format '${name}'; ${known.length === 0 ? "there is none" : `there are ${known.join(", ")}`}.`,
+      );
+    });
   }
 
   #print(points: readonly StudyPoint[], out: string): void {
@@ -362,8 +461,41 @@ class Lab {
   }
 
   #note(text: string): void {
+    if (this.#noted.has(text)) return;
+    this.#noted.add(text);
     if (!this.#options.quiet) this.#context.run.streams.stderr.write(`hookvisor: ${text}\n`);
   }
+}
+
+/** `1 run`, `2 runs`. */
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/** An argument as a shell takes it. */
+function quoted(text: string): string {
+  return /^[\w./:=,@%+~-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** The option --scheduler names one that there is. */
+function refuseUnknown(scheduler: string, known: readonly string[]): void {
+  if (known.includes(scheduler)) return;
+  const near = nearest(scheduler, known);
+  const hint = near === null ? "" : `perhaps ${near} is meant; `;
+  throw new ConfigError(
+    `Option --scheduler: no plugin provides the scheduler '${scheduler}'; ${hint}there are ${known.join(", ")}.`,
+  );
+}
+
+/** A comparison goes to a folder of its own: not among the results that it compares, nor among others. */
+function refuseOutOfCompare(out: string, items: readonly string[]): void {
+  if (items.some((item) => resolve(item) === resolve(out)))
+    throw new ConfigError(`Option --out: ${out} is to be compared; give another folder for the comparison.`);
+  if (!existsSync(out)) return;
+  if (!statSync(out).isDirectory()) throw new ConfigError(`Option --out: ${out} is no folder; give another.`);
+  const foreign = readdirSync(out).find((name) => !/^([ab]|compare\.(json|txt|html)(\.part)?)$/.test(name));
+  if (foreign !== undefined)
+    throw new ConfigError(`${out} is no folder of a comparison (it has ${foreign}); give another with --out.`);
 }
 
 /** The experiment under another scheduler. */

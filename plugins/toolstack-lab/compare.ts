@@ -49,6 +49,8 @@ export interface Comparison {
   readonly seeds: readonly number[];
   readonly metrics: readonly ComparedMetric[];
   readonly exceeded: readonly Exceeded[];
+  /** What the two experiments do not have in common besides schedulers, a clause each. */
+  readonly differences?: readonly string[];
 }
 
 /** One side: its name and each run's figures by seed. */

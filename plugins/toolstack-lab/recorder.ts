@@ -4,7 +4,10 @@
  * Invariants: hooks are tapped before boot; a domain is added before it runs; a vCPU that nobody added leaves no trace. Clocks of pCPUs differ by
  * up to the machine's quantum, so rows are put in order of time at the end (equal times stay in order of arrival).
  */
+import { relative, sep } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Domain, Hooks, ParamValues, Vcpu } from "hookvisor";
+import { codeRoot } from "../../core/node/resolve.ts";
 import {
   EventKind,
   type RecordedDomain,
@@ -69,9 +72,11 @@ export class Recorder {
     hooks.idleState.tap(NAME, (pcpu, state, now) => this.add(EventKind.idleState, now, pcpu.id, -1, state));
     hooks.pluginFault.intercept({
       name: NAME,
-      call: ({ plugin, reason, dump }) => {
-        this.add(EventKind.fault, this.now(), -1, -1, this.#faults.length);
-        this.#faults.push({ plugin, reason, dump });
+      call: ({ plugin, kind, reason, dump, error }) => {
+        const at = this.now();
+        const where = placeOf(error);
+        this.add(EventKind.fault, at, -1, -1, this.#faults.length);
+        this.#faults.push({ plugin, reason, dump, kind, at, ...(where === null ? {} : { where }) });
       },
     });
   }
@@ -190,6 +195,33 @@ export class Recorder {
     }
     return order;
   }
+}
+
+/** Code that a plugin's stack goes through and that is not the plugin: the core, and this laboratory's faults. */
+const OTHERS = [`${codeRoot}${sep}core${sep}`, `${codeRoot}${sep}plugins${sep}toolstack-lab${sep}`];
+
+/** The first line of a stack that is a plugin's; null: there is none. What a plugin throws may be anything. */
+export function placeOf(error: unknown): string | null {
+  let stack: unknown;
+  try {
+    stack = (error as { readonly stack?: unknown } | null | undefined)?.stack;
+  } catch {
+    return null;
+  }
+  if (typeof stack !== "string") return null;
+  for (const line of stack.split("\n")) {
+    const match = /^\s+at (?:.*\()?(file:\/\/.*?|[/\\].*?|[A-Za-z]:\\.*?)(?:\?[^:]*)?:(\d+):\d+\)?$/.exec(line);
+    if (match === null) continue;
+    let file = match[1]!;
+    try {
+      if (file.startsWith("file:")) file = fileURLToPath(file);
+    } catch {
+      continue;
+    }
+    if (OTHERS.some((folder) => file.startsWith(folder)) || file.includes(`${sep}node_modules${sep}`)) continue;
+    return `${relative(process.cwd(), file).replaceAll(sep, "/")}:${match[2]}`;
+  }
+  return null;
 }
 
 function doubled<T extends Float64Array | Uint8Array | Int16Array | Int32Array>(

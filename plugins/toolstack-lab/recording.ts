@@ -98,6 +98,11 @@ export interface RecordedFault {
   readonly reason: string;
   /** The state dump that it gave. */
   readonly dump: string;
+  readonly kind?: "scheduler" | "device" | "arch" | "governor";
+  /** ns of virtual time. */
+  readonly at?: number;
+  /** `FILE:LINE` of the plugin's that threw, relative to the folder of the command; absent: unknown. */
+  readonly where?: string;
 }
 
 /** The tables. They are plain JSON. */

@@ -8,18 +8,21 @@
  *   recordings/     events of the runs that were kept
  *   finished/       runs of a sweep that are done, for going on after a break
  *
- * Invariant: all but host.json are equal, to the byte, for equal inputs, on any number of threads.
+ * Invariants: all but host.json are equal, to the byte, for equal inputs, on any number of threads; what another study left in the folder is gone once
+ * this one is finished, and as it was until then (folder.ts).
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, renameSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join } from "node:path";
 import { ConfigError } from "hookvisor";
 import { execute } from "./engine/execute.ts";
+import { Aborted } from "./engine/run.ts";
 import type { PluginSources } from "./engine/sources.ts";
 import { type RunRecord, type RunTask, writeWhole } from "./engine/task.ts";
 import type { Experiment } from "./experiment/model.ts";
 import { complaint, type Places, WrongAt } from "./experiment/places.ts";
+import { FINISHED, prepareFolder, prune, RECORDINGS, STAGED } from "./folder.ts";
 import { type ScalarValue, scalarsOf } from "./scalars.ts";
 
 /** Events of a run up to which its recording is kept without being asked for. */
@@ -37,8 +40,12 @@ export interface StudyContext {
   readonly keepEvents: boolean;
   /** Runs that an earlier, equal study in the same folder has finished are not run again. */
   readonly resume: boolean;
-  /** So many of so many runs are done. */
-  progress(done: number, all: number): void;
+  /** So many of so many runs are done; `taken`: of those, by an earlier study. */
+  progress(done: number, all: number, taken: number): void;
+  /** What is ignored of the guests' descriptions; a line may come several times. */
+  note(text: string): void;
+  /** Aborted: `runStudy` throws Interrupted. */
+  readonly signal?: AbortSignal;
 }
 
 /** What is to be run. */
@@ -59,6 +66,20 @@ export interface StudyPlan {
 /** What a run gave, at its point. */
 export interface StudyRun extends RunRecord {
   readonly scalars: readonly ScalarValue[];
+}
+
+/** The study was broken off. */
+export class Interrupted extends Error {
+  readonly done: number;
+  readonly all: number;
+  /** The same command goes on from here. */
+  readonly resumes: boolean;
+  constructor(done: number, all: number, resumes: boolean) {
+    super("interrupted");
+    this.done = done;
+    this.all = all;
+    this.resumes = resumes;
+  }
 }
 
 /** One point. */
@@ -91,46 +112,10 @@ export function runKey(
   return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 24);
 }
 
-/** A digest of what is run, for the name of its folder. */
-export function studyKey({ kind, file, points }: StudyPlan): string {
-  const all = [kind, kind === "replay" ? file : "", points];
+/** A digest of what is run, and with what code, for the name of its folder. */
+export function studyKey({ kind, file, points }: StudyPlan, code: string): string {
+  const all = [kind, kind === "replay" ? file : "", points, code];
   return createHash("sha256").update(JSON.stringify(all)).digest("hex").slice(0, 8);
-}
-
-/** Threads to use when nobody says how many: one a core, each for three runs at least, since a thread takes a while to start. */
-function worthwhile(runs: number): number {
-  return Math.max(1, Math.min(availableParallelism(), Math.floor(runs / 3)));
-}
-
-/** Makes the folder of a study; answers what takes it away again if nothing was written. A folder with other things in it is refused. */
-export function prepareFolder(out: string): () => void {
-  try {
-    if (existsSync(out)) {
-      const files = readdirSync(out);
-      if (files.length > 0 && !files.includes("manifest.json") && !files.includes("finished"))
-        throw new ConfigError(
-          `${out} is no folder of results (it has ${files[0]}, and no manifest.json); give another with --out.`,
-        );
-    }
-    const first = mkdirSync(out, { recursive: true });
-    return () => {
-      if (first === undefined) return;
-      try {
-        for (let folder = resolve(out); ; folder = dirname(folder)) {
-          rmdirSync(folder);
-          if (folder === resolve(first)) return;
-        }
-      } catch {
-        // Something is in it: it stays.
-      }
-    };
-  } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    throw new ConfigError(
-      `The folder ${out} cannot be made (${(error as NodeJS.ErrnoException).code ?? String(error)}); give another with --out.`,
-      { cause: error },
-    );
-  }
 }
 
 function recordingName(point: number, points: number, seed: number): string {
@@ -139,7 +124,7 @@ function recordingName(point: number, points: number, seed: number): string {
 
 /** Where the recording of a run is, if it was kept. */
 export function recordingPath(out: string, point: number, points: number, seed: number): string {
-  return join(out, "recordings", recordingName(point, points, seed));
+  return join(out, RECORDINGS, recordingName(point, points, seed));
 }
 
 /** Runs a study and writes its folder. ConfigError with the place in the experiment's file. */
@@ -149,6 +134,8 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
   const withdraw = prepareFolder(out);
   const { points } = plan;
   const keep = plan.kind !== "sweep" || context.keepEvents;
+  // What is not gone on with is put in its place when all is done.
+  const recordings = context.resume ? RECORDINGS : STAGED;
   const slots = points.flatMap((experiment, point) =>
     experiment.seeds.map((seed) => {
       const own = plan.variant?.(experiment, seed) ?? experiment;
@@ -165,27 +152,34 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
     ({ experiment, seed, point }): RunTask => ({
       experiment,
       seed,
-      recording: keep ? recordingPath(out, point, points.length, seed) : null,
+      recording: keep ? join(out, recordings, recordingName(point, points.length, seed)) : null,
       mostEvents: context.keepEvents ? Infinity : SMALL,
     }),
   );
-  if (!context.resume) rmSync(join(out, "recordings"), { recursive: true, force: true });
-  let done = slots.length - todo.length;
-  const jobs = context.jobs ?? worthwhile(tasks.length);
-  if (tasks.length > 1) context.progress(done, slots.length);
+  prune(out, (folder) => folder !== STAGED);
+  const taken = slots.length - todo.length;
+  let done = taken;
+  const jobs = context.jobs ?? availableParallelism();
+  if (taken > 0 || tasks.length > 1) context.progress(done, slots.length, taken);
   try {
     await execute(tasks, {
       sources: context.sources,
       jobs,
-      done: (i, record) => {
+      ...(context.signal === undefined ? {} : { signal: context.signal }),
+      done: (i, { record: whole, notes }) => {
         const { index, key } = todo[i]!;
+        const record = plan.kind === "replay" ? withoutJobs(whole) : whole;
         found[index] = record;
+        for (const text of notes) context.note(text);
         if (context.resume) writeWhole(finishedPath(out, key), `${JSON.stringify(record)}\n`);
-        if (tasks.length > 1) context.progress(++done, slots.length);
+        done++;
+        if (tasks.length > 1) context.progress(done, slots.length, taken);
       },
     });
   } catch (error) {
+    prune(out, (folder) => folder !== STAGED);
     withdraw();
+    if (error instanceof Aborted) throw new Interrupted(done, slots.length, context.resume);
     if (error instanceof WrongAt) throw complaint(plan.places, error.path, error.message, error);
     throw error;
   }
@@ -196,6 +190,16 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
       return slot.point !== point || record == null ? [] : [{ ...record, scalars: scalarsOf(record.metrics) }];
     }),
   }));
+  const keys = new Set(slots.map(({ key }) => `${key}.json`));
+  const kept = new Set(
+    slots.flatMap(({ point, seed }, index) => (found[index]!.kept ? [recordingName(point, points.length, seed)] : [])),
+  );
+  prune(out, (folder, name) =>
+    context.resume
+      ? (folder === FINISHED && keys.has(name)) || (folder === RECORDINGS && kept.has(name))
+      : folder === STAGED,
+  );
+  if (existsSync(join(out, STAGED))) renameSync(join(out, STAGED), join(out, RECORDINGS));
   writeResults(plan, out, context, results);
   const seconds = Number(((performance.now() - started) / 1000).toFixed(3));
   const host = {
@@ -210,8 +214,15 @@ export async function runStudy(plan: StudyPlan, out: string, context: StudyConte
   return results;
 }
 
+/** A replay's jobs are bursts of the recording: its figures of jobs would look like those of the guests. */
+function withoutJobs(record: RunRecord): RunRecord {
+  const { metrics } = record;
+  const domains = metrics.domains.map((domain) => ({ ...domain, jobs: null }));
+  return { ...record, metrics: { ...metrics, jobs: null, domains } };
+}
+
 function finishedPath(out: string, key: string): string {
-  return join(out, "finished", `${key}.json`);
+  return join(out, FINISHED, `${key}.json`);
 }
 
 function finished(out: string, key: string): RunRecord | null {

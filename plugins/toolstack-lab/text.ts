@@ -110,23 +110,36 @@ function figuresText(runs: StudyPoint["runs"]): string {
   ]);
 }
 
-/** What was ejected in which runs, a sentence each. */
+/** What was ejected in which runs, and since when the figures are the fallback's; a sentence each. */
 export function faultSentences(points: readonly StudyPoint[]): readonly string[] {
   const runs = points.flatMap((point) => point.runs);
-  const found = new Map<string, number>();
-  for (const { faults } of runs)
-    for (const { plugin, reason } of faults.slice(0, 1)) {
-      const text = `plugin '${plugin}' was ejected (${reason})`;
-      found.set(text, (found.get(text) ?? 0) + 1);
+  const found = new Map<string, { count: number; seed: number; text: string }>();
+  for (const { faults, seed } of runs)
+    for (const { plugin, reason, kind, at, where } of faults.slice(0, 1)) {
+      // Reasons name times and units, which differ from run to run.
+      const key = `${plugin}: ${where ?? reason.replaceAll(/\d+/g, "0")}`;
+      const known = found.get(key);
+      if (known !== undefined) known.count++;
+      else {
+        const when = at === undefined ? "" : ` after ${formatTime(at)}`;
+        const after = kind === undefined || kind === "scheduler" ? "; from then on fifo decided" : "";
+        const place = where === undefined ? "" : `, at ${where}`;
+        found.set(key, { count: 1, seed, text: `plugin '${plugin}' was ejected${when} (${reason}${place})${after}` });
+      }
     }
   const all = runs.length;
-  return [...found].map(([text, count]) => (all === 1 ? text : `in ${count} of ${all} runs ${text}`));
+  return [...found.values()].map(({ count, seed, text }) =>
+    all === 1 ? `with seed ${seed} ${text}` : `in ${count} of ${all} runs, first with seed ${seed}, ${text}`,
+  );
 }
 
 /** Figures of a sweep, a point a row. */
 export function sweepText(points: readonly StudyPoint[]): string {
   const parameters = Object.keys(points[0]?.experiment.parameters ?? {});
   const shown = ["share-error-all", "jain", "wake-p99", "misses", "switches", "migrations", "idle-waiting"];
+  // Without rates and states to choose from it says no more than utilisation does.
+  if (points.some(({ experiment: { machine } }) => machine.frequencies.length + machine.idleStates.length > 0))
+    shown.push("energy");
   const summaries = points.map(({ runs }) => summarise(runs));
   const columns = shown.filter((name) => summaries.some((summary) => summary.some((one) => one.name === name)));
   return table([
@@ -143,7 +156,7 @@ export function sweepText(points: readonly StudyPoint[]): string {
 
 /** A comparison. */
 export function comparisonText(comparison: Comparison): string {
-  const { a, b, seeds, metrics, exceeded } = comparison;
+  const { a, b, seeds, metrics, exceeded, differences = [] } = comparison;
   const rows = metrics.map(({ title, unit, a: left, b: right, interval, verdict, relative }) => [
     title,
     formatScalar(left, unit),
@@ -153,7 +166,7 @@ export function comparisonText(comparison: Comparison): string {
     verdict,
   ]);
   return [
-    `A: ${a}\nB: ${b}\n${seeds.length} pair${seeds.length === 1 ? "" : "s"} of runs with equal seeds; intervals of B - A hold 95%\n\n`,
+    `A: ${a}\nB: ${b}\n${seeds.length} pair${seeds.length === 1 ? "" : "s"} of runs with equal seeds; intervals of B - A hold 95%\n${differences.map((text) => `not measured alike: ${text}\n`).join("")}\n`,
     table([["FIGURE", "A", "B", "CHANGE", "B - A", "B IS"], ...rows]),
     ...exceeded.map(({ threshold, measured }) => `over the threshold ${threshold}: ${measured}\n`),
   ].join("");

@@ -1,14 +1,19 @@
 /**
- * Does runs, on this thread or on several: each worker takes whole runs, results come back in the order of the tasks.
+ * Does runs, on this thread or on several: each takes whole runs, results come back in the order of the tasks.
  *
+ * This thread begins; if it is not done after a while, workers help: to start one takes longer than a short experiment does.
  * Invariants: what a run gives does not depend on where it ran, nor on how many run beside it; the first failure (by time) ends all.
  */
 import { Worker } from "node:worker_threads";
 import { ConfigError } from "hookvisor";
 import { MODULE_ENDING } from "../../../core/node/resolve.ts";
 import { type Path, WrongAt } from "../experiment/places.ts";
+import { Aborted } from "./run.ts";
 import { loadPlugins, type PluginSources } from "./sources.ts";
-import { doTask, type RunRecord, type RunTask } from "./task.ts";
+import { doTask, type RunRecord, type RunTask, type TaskOutcome } from "./task.ts";
+
+/** Host milliseconds after which workers help. */
+const PATIENCE = 400;
 
 /** Why a run failed, as it crosses threads. */
 export interface Failure {
@@ -18,14 +23,18 @@ export interface Failure {
 }
 
 /** What a worker answers. */
-export type WorkerAnswer = { readonly record: RunRecord } | { readonly failure: Failure };
+export type WorkerAnswer = TaskOutcome | { readonly failure: Failure };
 
 export interface ExecuteOptions {
   readonly sources: PluginSources;
   /** Threads at most. */
   readonly jobs: number;
+  /** Aborted: the runs under way are given up, and `execute` throws Aborted. */
+  readonly signal?: AbortSignal;
+  /** Host milliseconds after which workers help. */
+  readonly patience?: number;
   /** A run is finished; by its index among the tasks. */
-  done(index: number, record: RunRecord): void;
+  done(index: number, outcome: TaskOutcome): void;
 }
 
 function errorOf({ kind, path, message }: Failure): Error {
@@ -35,47 +44,85 @@ function errorOf({ kind, path, message }: Failure): Error {
 
 /** Does the tasks. Throws what the first failing one threw (WrongAt, ConfigError; a defect as Error). */
 export async function execute(tasks: readonly RunTask[], options: ExecuteOptions): Promise<readonly RunRecord[]> {
-  const threads = Math.min(options.jobs, tasks.length);
-  if (threads > 1) return onWorkers(tasks, options, threads);
-  const plugins = await loadPlugins(options.sources);
-  const records: RunRecord[] = [];
-  for (const [i, task] of tasks.entries()) {
-    const record = await doTask(plugins, task);
-    records.push(record);
-    options.done(i, record);
-  }
-  return records;
+  const execution = new Execution(tasks, options);
+  return execution.run();
 }
 
-async function onWorkers(
-  tasks: readonly RunTask[],
-  { sources, done }: ExecuteOptions,
-  threads: number,
-): Promise<readonly RunRecord[]> {
-  const records: RunRecord[] = new Array(tasks.length);
-  const workers: Worker[] = [];
-  let next = 0;
-  try {
-    await Promise.all(
-      Array.from({ length: threads }, async () => {
-        const worker = new Worker(new URL(`./worker${MODULE_ENDING}`, import.meta.url), {
-          workerData: sources,
-          execArgv: [],
-        });
-        workers.push(worker);
-        for (let index = next++; index < tasks.length; index = next++) {
-          const answer = await ask(worker, tasks[index]!);
-          if ("failure" in answer) throw errorOf(answer.failure);
-          records[index] = answer.record;
-          done(index, answer.record);
-        }
-      }),
-    );
-  } finally {
-    next = tasks.length;
-    await Promise.all(workers.map((worker) => worker.terminate()));
+class Execution {
+  readonly #tasks: readonly RunTask[];
+  readonly #options: ExecuteOptions;
+  readonly #records: RunRecord[];
+  readonly #workers: Worker[] = [];
+  #next = 0;
+  /** Nobody waits for the runs under way. */
+  #over = false;
+  #left: number;
+
+  constructor(tasks: readonly RunTask[], options: ExecuteOptions) {
+    this.#tasks = tasks;
+    this.#options = options;
+    this.#records = new Array(tasks.length);
+    this.#left = tasks.length;
   }
-  return records;
+
+  async run(): Promise<readonly RunRecord[]> {
+    const { signal, jobs, patience = PATIENCE } = this.#options;
+    if (this.#left === 0) return [];
+    const all = Promise.withResolvers<void>();
+    const fail = (error: unknown): void => all.reject(error);
+    const abort = (): void => fail(new Aborted());
+    const finished = (): void => {
+      if (this.#left === 0) all.resolve();
+    };
+    signal?.addEventListener("abort", abort);
+    if (signal?.aborted === true) abort();
+    const help = setTimeout(() => {
+      const helpers = Math.min(jobs - 1, this.#tasks.length - this.#next);
+      for (let i = 0; i < helpers; i++) this.#onWorker().then(finished, fail);
+    }, patience);
+    const here = this.#here();
+    here.then(finished, fail);
+    try {
+      await all.promise;
+    } finally {
+      clearTimeout(help);
+      signal?.removeEventListener("abort", abort);
+      this.#next = this.#tasks.length;
+      this.#over = true;
+      await Promise.all(this.#workers.map((worker) => worker.terminate()));
+      await here.catch(() => {});
+    }
+    return this.#records;
+  }
+
+  /** Takes tasks until there are none. */
+  async #each(work: (task: RunTask) => Promise<TaskOutcome>): Promise<void> {
+    for (let index = this.#next++; index < this.#tasks.length; index = this.#next++) {
+      const outcome = await work(this.#tasks[index]!);
+      if (this.#over) return;
+      this.#records[index] = outcome.record;
+      this.#left--;
+      this.#options.done(index, outcome);
+    }
+  }
+
+  async #here(): Promise<void> {
+    const plugins = await loadPlugins(this.#options.sources);
+    await this.#each((task) => doTask(plugins, task, () => this.#over));
+  }
+
+  async #onWorker(): Promise<void> {
+    const worker = new Worker(new URL(`./worker${MODULE_ENDING}`, import.meta.url), {
+      workerData: this.#options.sources,
+      execArgv: [],
+    });
+    this.#workers.push(worker);
+    await this.#each(async (task) => {
+      const answer = await ask(worker, task);
+      if ("failure" in answer) throw errorOf(answer.failure);
+      return answer;
+    });
+  }
 }
 
 function ask(worker: Worker, task: RunTask): Promise<WorkerAnswer> {

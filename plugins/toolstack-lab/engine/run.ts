@@ -37,19 +37,25 @@ const NAME = "toolstack-lab";
 export interface RunOutcome {
   readonly recording: Recording;
   readonly metrics: RunMetrics;
+  /** What the guests' descriptions have that is ignored, a line each. */
+  readonly notes: readonly string[];
 }
 
-/** Runs it. `plugins`: all but the host process's own. */
+/** A run was given up. */
+export class Aborted extends Error {}
+
+/** Runs it. `plugins`: all but the host process's own. `stopped`: true once nobody wants it any more, and then it throws Aborted. */
 export async function runExperiment(
   plugins: readonly LoadedPlugin[],
   experiment: Experiment,
   seed: number,
+  stopped: () => boolean = () => false,
 ): Promise<RunOutcome> {
-  const run = new Run(plugins, experiment, seed);
+  const run = new Run(plugins, experiment, seed, stopped);
   try {
     await run.begin();
     const recording = await run.toEnd();
-    return { recording, metrics: measure(recording) };
+    return { recording, metrics: measure(recording), notes: [...run.notes] };
   } finally {
     await run.close();
   }
@@ -58,17 +64,21 @@ export async function runExperiment(
 class Run {
   readonly #experiment: Experiment;
   readonly #seed: number;
+  readonly #stopped: () => boolean;
   readonly #hypervisor: Hypervisor;
   readonly #host = new NodeHost();
   readonly #recorder = new Recorder();
   readonly #domains: Domain[] = [];
   readonly #consoles = new Map<string, ScriptedConsole>();
+  /** What is ignored of the guests' descriptions. */
+  readonly notes = new Set<string>();
   #booted = false;
   #recording = false;
   #guard: ReturnType<typeof createGuard> = (slice) => slice();
 
-  constructor(plugins: readonly LoadedPlugin[], experiment: Experiment, seed: number) {
+  constructor(plugins: readonly LoadedPlugin[], experiment: Experiment, seed: number, stopped: () => boolean) {
     this.#experiment = experiment;
+    this.#stopped = stopped;
     this.#seed = seed;
     const others = plugins.filter(({ plugin }) => plugin.name !== "host");
     this.#hypervisor = new Hypervisor({ plugins: [hostPlugin(), ...others], services: this.#host });
@@ -105,6 +115,12 @@ class Run {
       }),
     );
     this.#booted = true;
+    const log = hypervisor.machine.onLog;
+    hypervisor.machine.onLog = (message) => {
+      log(message);
+      // The line begins with the domain: `d1 (name): FILE: PLACE: ignored, REASON`.
+      if (!this.#recording && message.includes(": ignored, ")) this.notes.add(message.slice(message.indexOf(": ") + 2));
+    };
     this.#guard = createGuard(hypervisor);
     hypervisor.devices.guard = this.#guard;
     this.#recorder.now = () => hypervisor.machine.now;
@@ -192,7 +208,7 @@ class Run {
           return await hypervisor.createDomain(config);
         } catch (error) {
           if (!(error instanceof HookvisorError)) throw error;
-          if (error instanceof ImageError) throw withoutPlace(error, domain);
+          if (error instanceof ImageError) throw inWords(error, domain);
           const values = error.message.includes(" of vCPU ") ? vcpuSchedulerParams[0]! : schedulerParams;
           throw new ConfigError(withValues(error.message, values), { cause: error });
         }
@@ -224,7 +240,9 @@ class Run {
 
   async #runTo(until: number): Promise<void> {
     const hypervisor = this.#hypervisor;
-    if (until > hypervisor.machine.now || until === 0) await hypervisor.run({ until, guard: this.#guard });
+    if (until > hypervisor.machine.now || until === 0)
+      await hypervisor.run({ until, guard: this.#guard, done: this.#stopped });
+    if (this.#stopped()) throw new Aborted();
     hypervisor.loop.advance(until);
   }
 
@@ -404,12 +422,13 @@ async function at<T>(path: Path, work: () => Promise<T>, more: (error: Hookvisor
   }
 }
 
-/** A workload that was written in the experiment is named by its place, which the complaint has already. */
-function withoutPlace(error: HookvisorError, { image }: ExperimentDomain): HookvisorError {
-  const prefix = image.kind === "workload" ? `Workload ${image.name}` : null;
-  if (!(error instanceof ImageError) || prefix === null || image.kind !== "workload") return error;
-  if (!image.inline || !error.message.startsWith(prefix)) return error;
-  return new ImageError(`the workload${error.message.slice(prefix.length)}`);
+/** A workload that was written in the experiment is named by its place, which the complaint has already; keys are an experiment's. */
+function inWords(error: ImageError, { image }: ExperimentDomain): ImageError {
+  if (image.kind !== "workload") return error;
+  const prefix = `Workload ${image.name}`;
+  const own = image.inline && error.message.startsWith(prefix);
+  const text = own ? `the workload${error.message.slice(prefix.length)}` : error.message;
+  return new ImageError(text.replace(/; give it vcpus = (\d+)\.$/, "; give it 'vcpus: $1'."));
 }
 
 function sync<T>(path: Path, work: () => T): T {

@@ -1,9 +1,9 @@
 /**
  * A run as a task that any thread can do: what goes in and what comes out is plain data, files apart.
  */
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import type { LoadedPlugin } from "hookvisor";
+import { ConfigError, type LoadedPlugin } from "hookvisor";
 import type { Experiment } from "../experiment/model.ts";
 import type { RunMetrics } from "../metrics/types.ts";
 import type { RecordedFault } from "../recording.ts";
@@ -30,20 +30,53 @@ export interface RunRecord {
   readonly faults: readonly RecordedFault[];
 }
 
-/** Does it. */
-export async function doTask(plugins: readonly LoadedPlugin[], task: RunTask): Promise<RunRecord> {
+/** What a run gave, and what the user should hear of it. */
+export interface TaskOutcome {
+  readonly record: RunRecord;
+  /** What the guests' descriptions have that is ignored, a line each. */
+  readonly notes: readonly string[];
+}
+
+/** Does it. `stopped`: true once nobody wants it any more, and then it throws Aborted. */
+export async function doTask(
+  plugins: readonly LoadedPlugin[],
+  task: RunTask,
+  stopped?: () => boolean,
+): Promise<TaskOutcome> {
   const { experiment, seed } = task;
-  const { recording, metrics } = await runExperiment(plugins, experiment, seed);
+  const { recording, metrics, notes } = await runExperiment(plugins, experiment, seed, stopped);
   const events = recording.events.time.length;
   const kept = task.recording !== null && events <= task.mostEvents;
   if (kept) writeWhole(task.recording!, encodeRecording(recording));
-  return { seed, metrics, events, kept, faults: recording.faults };
+  return { record: { seed, metrics, events, kept, faults: recording.faults }, notes };
 }
 
-/** Writes a file so that it is there whole or not at all. */
+/** What the host says when a file cannot be written, in words. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "no space is left there",
+  EDQUOT: "the quota is used up",
+  EFBIG: "it is larger than a file may be",
+  EACCES: "it is not allowed",
+  EPERM: "it is not allowed",
+  EROFS: "the file system is read-only",
+};
+
+/** Writes a file so that it is there whole or not at all. ConfigError. */
 export function writeWhole(path: string, content: string | Uint8Array): void {
-  mkdirSync(dirname(path), { recursive: true });
   const part = `${path}.part`;
-  writeFileSync(part, content);
-  renameSync(part, path);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(part, content);
+    renameSync(part, path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (typeof code !== "string") throw error;
+    try {
+      rmSync(part, { force: true });
+    } catch {
+      // It stays, and the next writing replaces it.
+    }
+    const reason = Object.hasOwn(REASONS, code) ? `${code}: ${REASONS[code]}` : code;
+    throw new ConfigError(`${path} cannot be written (${reason}).`, { cause: error });
+  }
 }

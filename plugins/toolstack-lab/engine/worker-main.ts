@@ -20,7 +20,7 @@ function failure(error: unknown): Failure {
 port.on("message", async (task: RunTask) => {
   let answer: WorkerAnswer;
   try {
-    answer = { record: await doTask(await plugins, task) };
+    answer = await doTask(await plugins, task);
   } catch (error) {
     answer = { failure: failure(error) };
   }

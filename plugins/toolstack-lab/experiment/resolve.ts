@@ -19,7 +19,7 @@ import type {
 } from "./model.ts";
 import { complaint, type Path, type Places, WrongAt } from "./places.ts";
 import { checkShape, type DomainFile, type ExperimentFile } from "./schema.ts";
-import { formatCpuSet, parseCpuSet, showValue } from "./values.ts";
+import { formatCpuSet, formatTime, parseCpuSet, showValue } from "./values.ts";
 
 /** What an image of the toolstack's says, by keys of xl.cfg. */
 export type ImageSettings = Readonly<Record<string, unknown>>;
@@ -32,6 +32,8 @@ export interface ResolveContext {
   /** Names of images. */
   readonly images: readonly string[];
   image(name: string): Promise<ImageSettings>;
+  /** Something that can be, and hardly is what was meant. */
+  note?(text: string): void;
   /** Replaces the scheduler of every pool. */
   readonly scheduler?: string;
 }
@@ -53,8 +55,8 @@ export async function resolveExperiment(
   context: ResolveContext,
 ): Promise<Experiment> {
   try {
-    const file = checkShape(source.make(chosen));
-    return await new Resolver(source, file, context).resolve(chosen);
+    const raw = source.make(chosen);
+    return await new Resolver(source, raw, checkShape(raw), context).resolve(chosen);
   } catch (error) {
     if (error instanceof WrongAt) {
       const unknown = error.message.startsWith("there is no key");
@@ -71,7 +73,10 @@ class Resolver {
   readonly #source: ExperimentSource;
   readonly #context: ResolveContext;
 
-  constructor(source: ExperimentSource, file: ExperimentFile, context: ResolveContext) {
+  readonly #raw: unknown;
+
+  constructor(source: ExperimentSource, raw: unknown, file: ExperimentFile, context: ResolveContext) {
+    this.#raw = raw;
     this.#source = source;
     this.#file = file;
     this.#places = source.places;
@@ -126,23 +131,58 @@ class Resolver {
       throw new WrongAt(["machine", key], message);
     };
     if (pcpus % threadsPerCore !== 0)
-      wrong("threadsPerCore", `${pcpus} pCPUs cannot be put into cores of ${threadsPerCore} threads without a rest`);
+      wrong(
+        "threadsPerCore",
+        `${pcpus} pCPU${pcpus === 1 ? "" : "s"} cannot be put into cores of ${threadsPerCore} threads without a rest`,
+      );
     const all = pcpus / threadsPerCore;
     const coresPerSocket = cores ?? all;
     if (all % coresPerSocket !== 0)
       wrong(
         "coresPerSocket",
-        `${pcpus} pCPUs with ${threadsPerCore} a core are ${all} cores, and these do not fill sockets of ${coresPerSocket}`,
+        `${pcpus} pCPU${pcpus === 1 ? "" : "s"} with ${threadsPerCore} a core ${all === 1 ? "is 1 core, and this does" : `are ${all} cores, and these do`} not fill sockets of ${coresPerSocket}`,
       );
     const sockets = all / coresPerSocket;
     if (sockets % socketsPerNode !== 0 && socketsPerNode !== 1)
-      wrong("socketsPerNode", `${sockets} sockets do not fill NUMA nodes of ${socketsPerNode}`);
+      wrong(
+        "socketsPerNode",
+        `${sockets} socket${sockets === 1 ? " does" : "s do"} not fill NUMA nodes of ${socketsPerNode}`,
+      );
     if (quantum < 1) wrong("quantum", "'quantum' must be above 0");
     const falls = rest.frequencies.findIndex((mhz, i) => i > 0 && mhz <= rest.frequencies[i - 1]!);
     if (falls > 0) throw new WrongAt(["machine", "frequencies", falls], "'frequencies' must rise");
+    const named = rest.idleStates.findIndex(
+      ({ name }, i) => rest.idleStates.findIndex((one) => one.name === name) !== i,
+    );
+    if (named > 0)
+      throw new WrongAt(
+        ["machine", "idleStates", named, "name"],
+        `there are two idle states '${rest.idleStates[named]!.name}'`,
+      );
+    const given = this.#given;
+    const note = (key: string, text: string): void =>
+      this.#context.note?.(`${this.#places.at(["machine", key])}: ${text}`);
+    for (const [i, { name, exitLatency }] of rest.idleStates.entries())
+      if (given("idleStates", i, "targetResidency") === undefined && exitLatency > 0)
+        note(
+          "idleStates",
+          `idle state '${name}' has no targetResidency, so that a governor takes it for worth any idle time`,
+        );
+    const highest = rest.frequencies.at(-1);
+    if (given("mhz") !== undefined && highest !== undefined && !rest.frequencies.includes(rest.mhz))
+      note("mhz", `${rest.mhz} MHz is none of the frequencies, which rule: pCPUs start at ${highest} MHz`);
+    if (governor !== undefined && rest.frequencies.length + rest.idleStates.length === 0)
+      note("governor", `governor '${governor}' has nothing to choose from; give frequencies or idleStates`);
     if (governor !== undefined) this.#known("governor", governor, this.#context.governors, ["machine", "governor"]);
     return { ...rest, coresPerSocket, governor: governor ?? null };
   }
+
+  /** What the file itself says of the machine, before defaults. */
+  readonly #given = (...path: readonly (string | number)[]): unknown =>
+    ["machine", ...path].reduce<unknown>(
+      (value, key) => (value as Readonly<Record<string | number, unknown>> | null | undefined)?.[key],
+      this.#raw,
+    );
 
   #known(what: string, name: string, names: readonly string[], path: Path): void {
     if (names.includes(name)) return;
@@ -201,6 +241,14 @@ class Resolver {
 
   #cpus(value: unknown, count: number, path: Path): readonly number[] {
     const cpus = parseCpuSet(value, count);
+    const backwards = [value].flat().flatMap((one) => {
+      const ranges = typeof one === "string" ? one.matchAll(/(\d+)-(\d+)/g) : [];
+      return [...ranges].filter(([, from, to]) => Number(from) > Number(to));
+    })[0];
+    if (cpus === null && backwards !== undefined) {
+      const [range, from, to] = backwards;
+      throw new WrongAt(path, `the range ${range} is backwards; perhaps ${to}-${from} is meant`);
+    }
     if (cpus === null) throw new WrongAt(path, `expected pCPUs such as "0-3,5,^2", got ${showValue(value)}`);
     if (cpus.length === 0) throw new WrongAt(path, "there must be at least one pCPU");
     const last = cpus.at(-1)!;
@@ -407,7 +455,24 @@ class Resolver {
   ): readonly ExperimentChange[] {
     const known: Known = { machine, pools, domains };
     const changes = this.#file.changes.map((change, entry) => this.#change(change, entry, known));
-    return changes.sort((a, b) => a.at - b.at || a.entry - b.entry);
+    const sorted = changes.sort((a, b) => a.at - b.at || a.entry - b.entry);
+    this.#noteHotplug(sorted, machine.pcpus);
+    return sorted;
+  }
+
+  /** Hotplug that changes nothing. */
+  #noteHotplug(changes: readonly ExperimentChange[], pcpus: number): void {
+    const online = new Set(Array.from({ length: pcpus }, (_, id) => id));
+    for (const change of changes) {
+      if (change.kind !== "online" && change.kind !== "offline") continue;
+      const { kind, pcpu, entry, at } = change;
+      if (online.has(pcpu) === (kind === "online"))
+        this.#context.note?.(
+          `${this.#places.at(["changes", entry])}: pCPU ${pcpu} is ${kind} already at ${formatTime(at)}, so nothing changes`,
+        );
+      if (kind === "online") online.add(pcpu);
+      else online.delete(pcpu);
+    }
   }
 
   #change(change: ExperimentFile["changes"][number], entry: number, known: Known): ExperimentChange {

@@ -41,7 +41,9 @@ export function parseCpuSet(value: unknown, count: number): readonly number[] | 
     const match = /^(\^?)(\d{1,4})(?:-(\d{1,4}))?$/.exec(part);
     if (match === null) return null;
     const from = Number(match[2]);
-    for (let cpu = from; cpu <= Number(match[3] ?? from); cpu++)
+    const to = Number(match[3] ?? from);
+    if (to < from) return null;
+    for (let cpu = from; cpu <= to; cpu++)
       if (match[1] === "^") cpus.delete(cpu);
       else cpus.add(cpu);
   }
