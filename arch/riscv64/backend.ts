@@ -38,7 +38,7 @@ import {
 import { makeDeviceTree, TIMEBASE } from "./device-tree.ts";
 import { parseImage, place, placeTree, RAM_BASE } from "./loader.ts";
 import { createRiscvMachine } from "./machine.ts";
-import { callsXen, Sbi, XEN_EXTENSION } from "./sbi.ts";
+import { callsXen, Sbi } from "./sbi.ts";
 import { CONSOLE_GFN, HartState, RiscvDomain, RiscvVcpu, STORE_GFN } from "./world.ts";
 import { FEATURES, RISCV_ABI, SBI_HYPERCALL } from "./xen.ts";
 
@@ -46,7 +46,6 @@ const { ERRNO } = xen;
 
 const A0 = 10;
 const A6 = 16;
-const A7 = 17;
 /** a0 to a5. */
 const ARGUMENTS = 6;
 const CSR_SIE = 0x104;
@@ -280,7 +279,7 @@ export class RiscvBackend implements ArchBackend {
   sbi(call: HypercallCall): number {
     const v = this.#stateOf(call.vcpu);
     // A multicall of Xen's has no SBI calls in it.
-    return v.hart.xLo(A7) === XEN_EXTENSION ? -ERRNO.ENOSYS : this.#sbi.call(v);
+    return callsXen(v, HART_ECALL) ? -ERRNO.ENOSYS : this.#sbi.call(v);
   }
 
   requestExit(): void {

@@ -94,10 +94,12 @@ describe("SBI", () => {
       [DBCN, 0, 16, BASE, 1],
       [DBCN, 0, ALL, ALL, 0],
       [DBCN, 1, 16, 0x1000, 0],
+      // Xen's extension in the low half alone is none.
+      [2 ** 32 + XEN_EXTENSION, 17],
     ];
     const { ERR_INVALID_PARAM: param, ERR_NOT_SUPPORTED: no, ERR_INVALID_ADDRESS: address } = SBI;
     const expected = [no, no, no, no, param, param, 0, param, param, SBI.ERR_ALREADY_AVAILABLE];
-    expected.push(address, address, address, 0, param, no, param, param, no, param, param, param, param, param);
+    expected.push(address, address, address, 0, param, no, param, param, no, param, param, param, param, param, no);
     const said = await answers(calls, 2);
     expect(said.map(([error]) => error)).toEqual(expected);
     expect(said[13]).toEqual([0, 1]);
