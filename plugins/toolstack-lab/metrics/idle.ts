@@ -2,10 +2,12 @@
  * pCPU time: in use, there to be used, and idled while a vCPU that might have run there waited.
  *
  * At each moment as many pCPUs idle in vain as are idle and allowed to some waiting vCPU, at most as many as there are waiting vCPUs. With a coarser
- * granularity than `cpu` a sibling that the unit on the core has no vCPU for counts too: that is the price of it.
+ * granularity than `cpu` a sibling that the unit on the core has no vCPU for counts too: that is the price of it. vCPUs of a domain that has used up
+ * what its cap or budget gives it (held.ts) do not count: they may not run. Other policies that leave pCPUs idle (time tables) do count.
  */
 import { EventKind, type Recording } from "../recording.ts";
 import { Affinities } from "./affinity.ts";
+import { Held } from "./held.ts";
 
 export interface PcpuTime {
   readonly busy: number;
@@ -18,7 +20,9 @@ export function pcpuTime(recording: Recording): PcpuTime {
   const affinities = new Affinities(recording);
   const position = new Map(pcpus.map((pcpu, i) => [pcpu.id, i]));
   const running = new Int32Array(pcpus.length).fill(-1);
-  const waitingOf = new Int32Array(vcpus.length);
+  const waitingOf = new Uint8Array(vcpus.length);
+  /** Whether a vCPU is among `counts`: it waits, and its domain is not held back. */
+  const counted = new Uint8Array(vcpus.length);
   const counts = new Map<number, number>();
   let waiting = 0;
   let busyCpus = 0;
@@ -41,7 +45,23 @@ export function pcpuTime(recording: Recording): PcpuTime {
     }
     return found;
   };
-  const advance = (to: number): void => {
+  const count = (v: number): void => {
+    const change = (waitingOf[v] === 1 && !held.has(vcpus[v]!.domain) ? 1 : 0) - counted[v]!;
+    if (change === 0) return;
+    counted[v] = counted[v]! + change;
+    waiting += change;
+    const index = affinities.classOf[v]!;
+    counts.set(index, (counts.get(index) ?? 0) + change);
+  };
+  const held = new Held(recording, (domain) => recording.domains[domain]!.vcpus.forEach(count));
+  const advance = (until: number): void => {
+    while (held.next < until) {
+      stretch(held.next);
+      held.release();
+    }
+    stretch(until);
+  };
+  const stretch = (to: number): void => {
     const length = to - last;
     if (length <= 0) return;
     busy += busyCpus * length;
@@ -52,7 +72,7 @@ export function pcpuTime(recording: Recording): PcpuTime {
   const recount = (): void => {
     counts.clear();
     for (let v = 0; v < vcpus.length; v++)
-      if (waitingOf[v] === 1) {
+      if (counted[v] === 1) {
         const index = affinities.classOf[v]!;
         counts.set(index, (counts.get(index) ?? 0) + 1);
       }
@@ -75,14 +95,11 @@ export function pcpuTime(recording: Recording): PcpuTime {
           running[p] = v;
         }
       }
-      const change = (to === 1 ? 1 : 0) - waitingOf[v]!;
-      if (change !== 0) {
-        waitingOf[v] = waitingOf[v]! + change;
-        waiting += change;
-        const index = affinities.classOf[v]!;
-        counts.set(index, (counts.get(index) ?? 0) + change);
-      }
-    } else if (affinities.event(i)) {
+      waitingOf[v] = to === 1 ? 1 : 0;
+      held.runstate(v, from, to, events.time[i]!);
+      count(v);
+    } else if (events.kind[i] === EventKind.params) held.params(events.extra[i]!, events.time[i]!);
+    else if (affinities.event(i)) {
       online = affinities.online;
       recount();
     }

@@ -5,7 +5,7 @@ import { jainIndex } from "../../../plugins/toolstack-lab/metrics/fairness.ts";
 import { measure } from "../../../plugins/toolstack-lab/metrics/index.ts";
 import { spreadOf } from "../../../plugins/toolstack-lab/metrics/spread.ts";
 import { EventKind } from "../../../plugins/toolstack-lab/recording.ts";
-import { makeRecording } from "./make-recording.ts";
+import { makeRecording, type Step } from "./make-recording.ts";
 
 const MS = 1e6;
 
@@ -262,6 +262,54 @@ describe("pCPU time", () => {
       }),
     );
     expect(metrics).toMatchObject({ busy: 12 * MS, capacity: 20 * MS, idleWhileWaiting: 3 * MS });
+  });
+
+  test("who has used up its cap does not wait in vain; who is short of it does, for as long as it is short", () => {
+    // A cap of 50 %, paid out in periods of 30 ms: 15 ms on the pCPU, 15 ms aside.
+    const steps = (run: number): Step[] => [
+      [0, "runnable"],
+      ...Array.from({ length: 10 }, (_, i): Step[] => [
+        [i * 30 * MS, "run", 0],
+        [(i * 30 + run) * MS, "runnable"],
+      ]).flat(),
+    ];
+    const idle = (run: number, params: Readonly<Record<string, number | boolean>>): number =>
+      measure(makeRecording({ end: 300 * MS, domains: [{ name: "a", params, vcpus: [steps(run)] }] })).idleWhileWaiting;
+    expect(idle(15, { cap: 50 })).toBe(0);
+    expect(idle(15, {})).toBe(150 * MS);
+    // 12 ms in each period are 3 ms short, which its cap would have given it in 6 ms.
+    expect(idle(12, { cap: 50 })).toBeCloseTo(60 * MS, -3);
+    expect(idle(15, { period: 30, budget: 15, extratime: false })).toBe(0);
+    expect(idle(15, { period: 30, budget: 15, extratime: true })).toBe(150 * MS);
+  });
+
+  test("a cap that is set in the middle holds back from then on", () => {
+    const metrics = measure(
+      makeRecording({
+        end: 200 * MS,
+        domains: [
+          {
+            name: "a",
+            vcpus: [
+              [
+                [0, "runnable"],
+                [50 * MS, "run", 0],
+                [130 * MS, "runnable"],
+              ],
+            ],
+          },
+        ],
+        more: [{ time: 60 * MS, kind: EventKind.params, extra: 1 }],
+        tables: {
+          params: [
+            { domain: 0, values: {} },
+            { domain: 0, values: { cap: 50 } },
+          ],
+        },
+      }),
+    );
+    // 50 ms before it ran, without a cap. Then it ran 70 ms, which its cap gives it in 140: it is held back to the end.
+    expect(metrics.idleWhileWaiting).toBe(50 * MS);
   });
 
   test("a pCPU that is offline has no time to give", () => {
