@@ -62,7 +62,13 @@ export const virtioBlkType: DeviceType<VirtioBlkConfig> = Object.freeze({
   create(host: DeviceHost, config: VirtioBlkConfig) {
     if (config.file === null) throw new Error("the disk's file is not open");
     const disk = new Disk(config.disk, config.file, host);
-    return new VirtioMmio(host, choosePlace(config.place, host), new VirtioBlk(host, config.disk, disk));
+    try {
+      return new VirtioMmio(host, choosePlace(config.place, host), new VirtioBlk(host, config.disk, disk));
+    } catch (error) {
+      // Nobody else will: there is no device to close. An error of closing says less than this one.
+      disk.close().catch(() => {});
+      throw error;
+    }
   },
 });
 

@@ -43,6 +43,17 @@ describe("specs", () => {
   });
 });
 
+test("a disk that cannot be where it is wanted leaves no file open", async () => {
+  const host = new MemoryHost();
+  host.files.set("disk.img", pattern(SECTORS * 512));
+  const devices = [
+    { type: "plic", spec: "" },
+    { type: "virtio-blk", spec: "disk.img,raw,vda,w,base=0x20000000,line=500" },
+  ];
+  await expect(scriptedMachine({ plugins: [plic, plugin], devices, host })).rejects.toThrow(/no interrupt line 500/);
+  expect(host.opened.map((file) => file.closed)).toEqual([true]);
+});
+
 test("what the guest is told of it", async () => {
   const { guest, machine } = await rig(["disk.img,raw,vda,w", "other.img,raw,vdb,r"]);
   const driver = new BlkDriver(guest);
