@@ -129,6 +129,7 @@ class Lab {
   async sweep(file: string): Promise<number> {
     const { thresholds, schedulers, set } = this.#options;
     this.#refuse("sweep", {
+      traces: this.#options.traces.length > 0,
       thresholds: thresholds.length > 0,
       schedulers: schedulers.length > 1,
       set: set.length > 0,

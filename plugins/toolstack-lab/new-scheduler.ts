@@ -19,7 +19,7 @@ export function schedulerFiles(name: string): Readonly<Record<string, string>> {
 export function newScheduler(name: string, folder: string | undefined, taken: readonly string[]): string {
   if (!/^[a-z][a-z0-9-]{0,40}$/.test(name))
     throw new ConfigError(
-      `A scheduler's name is made of lower-case letters, digits and '-', such as my-scheduler; got '${name}'.`,
+      `A scheduler's name is made of lower-case letters, digits and '-', 41 characters at most and a letter first, such as my-scheduler; got '${name}'.`,
     );
   if (taken.includes(name))
     throw new ConfigError(`There is a scheduler '${name}' already; give the new one another name.`);
@@ -39,7 +39,7 @@ export function newScheduler(name: string, folder: string | undefined, taken: re
     );
   }
   const path = shown.startsWith("..") || shown.startsWith("/") ? shown : `./${shown}`;
-  return `${shown} has a scheduler that runs: plugin.ts. Next:\n  hookvisor lab compare ${join(path, "experiment.yaml")} --plugin ${path} --scheduler credit2 --scheduler ${name}\n`;
+  return `${shown} has a scheduler that runs: plugin.ts. Next:\n  npx hookvisor lab compare ${join(path, "experiment.yaml")} --plugin ${path} --scheduler credit2 --scheduler ${name}\n`;
 }
 
 function className(name: string): string {
@@ -118,7 +118,7 @@ schedulerSuite(
 
 function experiment(name: string): string {
   return `# Two domains that never stop, and one that waits for I/O: who gets how much, and how soon?
-# hookvisor lab run experiment.yaml --plugin . --scheduler ${name}
+# npx hookvisor lab run experiment.yaml --plugin . --scheduler ${name}
 name: ${name}
 duration: 10s
 warmUp: 1s
@@ -136,9 +136,9 @@ function readme(name: string): string {
 
 A hookvisor scheduler: \`plugin.ts\`. Units (vCPUs) take equal turns of 5 ms from one queue.
 
-- Run a guest under it: \`hookvisor run hello --plugin . --scheduler ${name}\`
-- Measure it: \`hookvisor lab run experiment.yaml --plugin .\`
-- Against another: \`hookvisor lab compare experiment.yaml --plugin . --scheduler credit2 --scheduler ${name}\`
+- Run a guest under it: \`npx hookvisor run hello --plugin . --scheduler ${name}\`
+- Measure it: \`npx hookvisor lab run experiment.yaml --plugin .\`
+- Against another: \`npx hookvisor lab compare experiment.yaml --plugin . --scheduler credit2 --scheduler ${name}\`
 - Test it: \`node --test ${name}.test.ts\`
 
 What a scheduler may do, and what it can rely on, is in hookvisor's \`core/scheduling/scheduler.ts\`.

@@ -252,11 +252,7 @@ class Resolver {
     if (cpus === null) throw new WrongAt(path, `expected pCPUs such as "0-3,5,^2", got ${showValue(value)}`);
     if (cpus.length === 0) throw new WrongAt(path, "there must be at least one pCPU");
     const last = cpus.at(-1)!;
-    if (last >= count)
-      throw new WrongAt(
-        path,
-        `there is no pCPU ${last}; the machine has ${count === 1 ? "pCPU 0 only" : `0 to ${count - 1}`}`,
-      );
+    if (last >= count) throw new WrongAt(path, `there is no pCPU ${last}; the machine has ${upTo(count)}`);
     return cpus;
   }
 
@@ -484,7 +480,7 @@ class Resolver {
     const at = { at: change.at, entry };
     const pcpu = (id: number, key: string): number => {
       if (id < machine.pcpus) return id;
-      throw new WrongAt([...path, key], `there is no pCPU ${id}; the machine has 0 to ${machine.pcpus - 1}`);
+      throw new WrongAt([...path, key], `there is no pCPU ${id}; the machine has ${upTo(machine.pcpus)}`);
     };
     switch (kinds.length === 1 ? kinds[0]! : null) {
       case "offline":
@@ -549,6 +545,10 @@ function named(workload: Readonly<Record<string, unknown>>): Readonly<Record<str
     return workload;
   const { type, ...rest } = workload;
   return { behaviour: type, ...rest };
+}
+
+function upTo(pcpus: number): string {
+  return pcpus === 1 ? "pCPU 0 only" : `0 to ${pcpus - 1}`;
 }
 
 function are(names: readonly string[]): string {

@@ -39,6 +39,7 @@ test("durations and sets of pCPUs", () => {
   expect(parseCpuSet([1, "4-5"], 8)).toEqual([1, 4, 5]);
   expect(parseCpuSet("all", 3)).toEqual([0, 1, 2]);
   expect(parseCpuSet("0-", 3)).toBeNull();
+  expect(parseCpuSet("1-0", 3)).toBeNull();
   expect(formatCpuSet([0, 1, 2, 5, 7, 8])).toBe("0-2,5,7-8");
 });
 
@@ -204,6 +205,14 @@ describe("mistakes are one sentence with the place", () => {
     [
       "duration: 1s\ndomains: [{ name: a, workload: { type: hog }, cpus: 0-3 }]",
       "e.yaml:2:53: there is no pCPU 3; the machine has pCPU 0 only.",
+    ],
+    [
+      "duration: 1s\ndomains: [{ name: a, workload: { type: hog }, cpus: 1-0 }]",
+      "e.yaml:2:53: the range 1-0 is backwards; perhaps 0-1 is meant.",
+    ],
+    [
+      `duration: 1s\nmachine: { idleStates: [{ name: C1, exitLatency: 1us }, { name: C1, exitLatency: 2us }] }\n${DOMAINS}`,
+      "e.yaml:2:65: there are two idle states 'C1'.",
     ],
     [
       "duration: 1s\ndomains: [{ name: a, workload: { type: hog }, vcpus: 65 }]",

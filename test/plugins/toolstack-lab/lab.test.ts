@@ -1,10 +1,29 @@
 /** `hookvisor lab`: from the command line to folders of results; equal bytes whatever the threads; going on after a break; the mistakes. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Writable } from "node:stream";
+import { ConfigError } from "hookvisor";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../../../core/node/main.ts";
+import { execute } from "../../../plugins/toolstack-lab/engine/execute.ts";
+import { Aborted } from "../../../plugins/toolstack-lab/engine/run.ts";
+import { writeWhole } from "../../../plugins/toolstack-lab/engine/task.ts";
+import type { Experiment } from "../../../plugins/toolstack-lab/experiment/model.ts";
+import { modulePlaces } from "../../../plugins/toolstack-lab/experiment/places.ts";
+import { scalarsOf } from "../../../plugins/toolstack-lab/scalars.ts";
+import { type StudyPlan, type StudyPoint, type StudyRun, studyKey } from "../../../plugins/toolstack-lab/study.ts";
+import { sweepText } from "../../../plugins/toolstack-lab/text.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "hookvisor-lab-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -121,10 +140,197 @@ describe("lab run", () => {
       code: 0,
     });
     expect(results(other).points[0].schedulers).toEqual(["round-robin"]);
+    expect(results(other).points[0].runs[0].metrics.jobs).toBeNull();
     const compared = await lab("compare", out, other, "--out", join(folder, "compared"));
     expect(compared.code).toBe(0);
     expect(compared.stdout).toContain("1 pair of runs with equal seeds");
   });
+});
+
+test("workers that help give the same runs; given up, nobody goes on", async () => {
+  const { experiments } = JSON.parse(readFileSync(join(folder, "run", "manifest.json"), "utf8"));
+  const experiment = experiments[0] as Experiment;
+  const tasks = [1, 2, 3].map((seed) => ({ experiment, seed, recording: null, mostEvents: 0 }));
+  const options = { sources: { folder, config: null, plugins: [] }, jobs: 3, done: () => {} };
+  const alone = await execute(tasks, { ...options, jobs: 1 });
+  expect(await execute(tasks, { ...options, patience: 0 })).toEqual(alone);
+  const stop = new AbortController();
+  const done = (): void => stop.abort();
+  await expect(execute(tasks, { ...options, jobs: 1, signal: stop.signal, done })).rejects.toThrow(Aborted);
+});
+
+describe("a folder that is used again", () => {
+  const short = ["--duration", "300ms", "--jobs", "1", "-q"];
+
+  test("has what the last study wrote, and what is the user's own", async () => {
+    const out = join(folder, "reused");
+    const run = (seeds: string, ...more: string[]) =>
+      lab("run", shares, "--out", out, "--seeds", seeds, ...short, ...more);
+    expect(await run("1-2", "--trace", "perfetto")).toMatchObject({ code: 0 });
+    writeFileSync(join(out, "notes.txt"), "mine");
+    expect(await run("3")).toMatchObject({ code: 0 });
+    expect(readdirSync(out).sort()).toEqual([
+      "host.json",
+      "manifest.json",
+      "metrics.csv",
+      "notes.txt",
+      "recordings",
+      "report.html",
+      "results.json",
+      "runs.csv",
+    ]);
+    expect(readdirSync(join(out, "recordings"))).toEqual(["seed-3.hvrec"]);
+    expect(await lab("sweep", shares, "--out", out, "--seeds", "1", ...short)).toMatchObject({ code: 0 });
+    expect(readdirSync(out)).not.toContain("report.html");
+    expect(readdirSync(out)).not.toContain("recordings");
+    expect(readdirSync(join(out, "finished"))).toHaveLength(2);
+    const resumed = await lab("sweep", shares, "--out", out, "--seeds", "1,2", ...short.slice(0, -1));
+    expect(resumed.stderr).toMatch(/2 of 4 runs are taken over from .*reused/);
+    expect(resumed.stderr).toMatch(/2 points with 2 seeds each/);
+    expect(await run("3")).toMatchObject({ code: 0 });
+    expect(readdirSync(out)).not.toContain("finished");
+  });
+
+  test("a run that fails leaves the results before it", async () => {
+    const out = join(folder, "kept");
+    expect(await lab("run", shares, "--out", out, "--seeds", "1", ...short)).toMatchObject({ code: 0 });
+    const before = contents(out);
+    const wrong = file(
+      "fails.yaml",
+      "duration: 1s\nscheduler: rtds\ndomains:\n  - { name: a, scheduler: { period: 5ms, budget: 10ms }, workload: { behaviour: hog } }\n",
+    );
+    expect(await lab("run", wrong, "--out", out)).toMatchObject({ code: 1 });
+    expect(contents(out)).toEqual(before);
+  });
+
+  test("what is compared or replayed is never written over", async () => {
+    const out = join(folder, "run");
+    const before = contents(out);
+    for (const argv of [
+      ["compare", out, out, "--out", out],
+      ["compare", shares, join(out), "--out", out],
+      ["replay", out, "--out", out],
+    ]) {
+      const ran = await lab(...argv, "--jobs", "1");
+      expect(ran.code).toBe(1);
+      expect(ran.stderr).toMatch(/^hookvisor: Option --out: .* give another folder/);
+    }
+    expect((await lab("compare", out, join(folder, "kept"), "--out", join(folder, "reused"))).stderr).toContain(
+      "is no folder of a comparison",
+    );
+    const x = join(folder, "x");
+    cpSync(out, join(x, "a"), { recursive: true });
+    expect((await lab("compare", shares, join(x, "a"), "--out", x)).stderr).toContain("which is to be compared");
+    expect(contents(out)).toEqual(before);
+  });
+});
+
+test("results of other machines, domains and durations are compared with a note", async () => {
+  const other = file(
+    "other.yaml",
+    "duration: 300ms\nmachine: { pcpus: 1 }\nscheduler: credit\ndomains: [{ name: a, workload: { behaviour: hog } }]\n",
+  );
+  const out = join(folder, "unlike");
+  const ran = await lab("compare", join(folder, "run"), other, "--out", out, "--jobs", "1");
+  expect(ran.code).toBe(0);
+  expect(ran.stderr).toContain("not measured alike: A ran for 2s and B for 300ms\n");
+  expect(ran.stderr).toContain("their machines differ in pcpus (2 and 1)");
+  expect(ran.stderr).toContain("A's domains are big, small, io and B's a\n");
+  expect(readFileSync(join(out, "compare.txt"), "utf8")).toContain(
+    "not measured alike: A ran for 2s and B for 300ms\n",
+  );
+  expect(readFileSync(join(out, "compare.html"), "utf8")).toContain(
+    `hookvisor lab compare ${join(folder, "run")} ${other}`,
+  );
+});
+
+test.skipIf(!existsSync("/dev/full"))("a full disk is one sentence, and leaves no part of a file", async () => {
+  const out = join(folder, "full");
+  mkdirSync(out);
+  symlinkSync("/dev/full", join(out, "report.html.part"));
+  expect(() => writeWhole(join(out, "report.html"), "x")).toThrow(
+    new ConfigError(`${join(out, "report.html")} cannot be written (ENOSPC: no space is left there).`),
+  );
+  expect(readdirSync(out)).not.toContain("report.html.part");
+});
+
+test("code that is edited goes to another folder; a sweep shows energy where there are rates to choose from", () => {
+  const { experiments } = JSON.parse(readFileSync(join(folder, "run", "manifest.json"), "utf8"));
+  const experiment = experiments[0] as Experiment;
+  const plan: StudyPlan = {
+    kind: "run",
+    command: "",
+    file: "x",
+    text: "",
+    places: modulePlaces("x"),
+    points: [experiment],
+  };
+  expect(studyKey(plan, "before")).not.toBe(studyKey(plan, "after"));
+  expect(studyKey(plan, "before")).toBe(studyKey({ ...plan, command: "other" }, "before"));
+  const runs: StudyPoint["runs"] = results(join(folder, "run")).points[0].runs.map((run: StudyRun) => ({
+    ...run,
+    scalars: scalarsOf(run.metrics),
+  }));
+  expect(sweepText([{ experiment, runs }])).not.toContain("ENERGY");
+  const machine = { ...experiment.machine, frequencies: [500, 1000] };
+  expect(sweepText([{ experiment: { ...experiment, machine }, runs }])).toMatch(/ENERGY\n.* J\n$/);
+});
+
+test("an ejection is told with its time, seed and line", async () => {
+  const plugin = file(
+    "bad.ts",
+    `import { definePlugin, type Scheduler, type SchedulerHost } from "hookvisor";
+const make = (host: SchedulerHost): Scheduler => ({
+  insertUnit() {},
+  removeUnit() {},
+  wake() {},
+  sleep() {},
+  doSchedule(pcpu) {
+    if (host.now() >= 100_000_000) throw new Error("no luck");
+    return { unit: pcpu.currentUnit, slice: 100_000_000 };
+  },
+});
+export default definePlugin({
+  name: "scheduler-bad",
+  api: "^1.0.0",
+  apply: ({ hooks }) => hooks.scheduler.for("bad").tap("scheduler-bad", make),
+});
+`,
+  );
+  const argv = ["run", shares, "--plugin", plugin, "--scheduler", "bad", "--duration", "300ms", "--jobs", "1"];
+  const ran = await lab(...argv, "--out", join(folder, "bad"), "-q");
+  expect(ran.code).toBe(0);
+  expect(ran.stderr).toMatch(
+    /^hookvisor: in 3 of 3 runs, first with seed 1, plugin 'scheduler-bad' was ejected after 100ms \(doSchedule threw: no luck, at .*bad.ts:8\); from then on fifo decided\n$/,
+  );
+});
+
+test("what can be, and hardly is meant, is noted; what rt-app files have that is ignored, too", async () => {
+  file(
+    "app2.json",
+    '{ "tasks": { "x": { "loop": -1, "priority": 3, "run": 2000, "sleep": 3000 } }, "global": { "duration": 1 } }',
+  );
+  const path = file(
+    "notes.yaml",
+    `duration: 300ms
+machine: { pcpus: 2, mhz: 1000, frequencies: [800, 1600], idleStates: [{ name: C1, exitLatency: 2us }] }
+domains: [{ name: a, count: 2, workload: app2.json }]
+changes: [{ at: 100ms, online: 1 }, { at: 1s, offline: 1 }]
+`,
+  );
+  const argv = ["run", path, "--out", join(folder, "notes"), "--seeds", "1,2", "--jobs", "1"];
+  const ran = await lab(...argv);
+  expect(ran.code).toBe(0);
+  const lines = ran.stderr.split("\n").map((line) => line.replaceAll(folder, ""));
+  for (const part of [
+    "notes.yaml:2:71: idle state 'C1' has no targetResidency",
+    "notes.yaml:2:27: 1000 MHz is none of the frequencies, which rule: pCPUs start at 1600 MHz",
+    "notes.yaml:4:11: pCPU 1 is online already at 100ms, so nothing changes",
+    "notes.yaml:4:37: the change at 1s never happens, since the run ends at 300ms",
+    "app2.json: tasks.x.priority: ignored, ",
+  ])
+    expect(lines.filter((line) => line.includes(part))).toHaveLength(1);
+  expect((await lab(...argv, "-q")).stderr).toBe("");
 });
 
 test("lab sweep: every combination; finished runs are not run again, and the bytes are the same", async () => {
@@ -211,7 +417,26 @@ describe("mistakes are one sentence", () => {
     [["run", shares, "--jobs", "0"], "Option --jobs: it must be a whole number from 1 to 1024, got '0'."],
     [["run", shares, "--set", "x=1"], "has no parameter 'x'; it has weight."],
     [["run", shares, "--threshold", "lag=5%"], "Option --threshold is for lab compare, not lab run."],
-    [["run", shares, "--scheduler", "nix"], "no plugin provides the scheduler 'nix'"],
+    [["run", shares, "--scheduler", "nix"], "Option --scheduler: no plugin provides the scheduler 'nix'; there are "],
+    [
+      ["run", shares, "--scheduler", "credti"],
+      "Option --scheduler: no plugin provides the scheduler 'credti'; perhaps credit is meant; there are ",
+    ],
+    [
+      ["compare", shares, shares, "--trace", "perfetto"],
+      "Option --trace is for lab run and lab replay, not lab compare.",
+    ],
+    [["run", shares, "--trace", "x"], "Option --trace: no plugin provides the format 'x'; there are "],
+    [
+      [
+        "run",
+        broken(
+          "list",
+          "duration: 1s\ndomains: [{ name: a, vcpus: 2, workload: [{ behaviour: hog }, { behaviour: hog }, { behaviour: hog }] }]\n",
+        ),
+      ],
+      /list.yaml:2:42: .*; give it 'vcpus: 3'\./,
+    ],
     [["compare", shares], "needs a second folder or file, or --scheduler twice (A, then B)."],
     [["replay", "none"], "none has no manifest.json"],
     [["run", shares, "--out", "package.json"], "The folder package.json cannot be made"],
