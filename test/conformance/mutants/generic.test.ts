@@ -14,7 +14,7 @@ import type {
   SchedulerState,
   SchedulingUnit,
 } from "../../../core/scheduling/scheduler.ts";
-import { type SchedulerClaims, schedulerProperties } from "../scheduler.ts";
+import { Failure, type Plan, replayLoad, type SchedulerClaims, schedulerProperties } from "../scheduler.ts";
 
 const MS = 1e6;
 const IDLE: Decision = { unit: null, slice: null };
@@ -304,24 +304,92 @@ describe("the one that they are made from", () => {
   for (const { name, run } of schedulerProperties({ name: "right", make: (host) => new Right(host) })) test(name, run);
 });
 
-test("a load that fails is made small", () => {
-  const forgetful = class extends Right {
-    override wake(unit: SchedulingUnit): void {
-      if (unit.domain.vcpus.length < 2) super.wake(unit);
-    }
-  };
-  const [property] = schedulerProperties({ name: "wrong", make: (host) => new forgetful(host) });
-  let message = "";
-  try {
-    property!.run();
-  } catch (error) {
-    message = (error as Error).message;
+/** Loses who has brothers. */
+class Forgetful extends Right {
+  override wake(unit: SchedulingUnit): void {
+    if (unit.domain.vcpus.length < 2) super.wake(unit);
   }
-  const plan = JSON.parse(/Counterexample: \[(.*)\]\n/.exec(message)![1]!) as {
-    cores: number;
-    domains: unknown[][];
-    events: unknown[];
-  };
-  expect(plan).toMatchObject({ cores: 1, events: [] });
-  expect(plan.domains.map((vcpus) => vcpus.length)).toEqual([2]);
+}
+
+/** Takes a weight of more than 1000 for a reason to throw. */
+class Touchy extends Right {
+  override adjust(target: { readonly id: number } | null, values: ParamValues): number {
+    if (Number(values["weight"]) > 1000) throw new Error("too heavy");
+    return super.adjust(target, values);
+  }
+}
+
+/** What a property says when it fails. */
+function failureOf(run: () => unknown): Failure {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof Failure) return error;
+    throw error;
+  }
+  throw new Error("it does not fail");
+}
+
+describe("a load that fails", () => {
+  const forgetful = { name: "wrong", make: (host: SchedulerHost) => new Forgetful(host) };
+  const touchy = { name: "touchy", make: (host: SchedulerHost) => new Touchy(host) };
+  const planOf = (message: string): Plan => JSON.parse(/^Input: (.*)$/m.exec(message)![1]!) as Plan;
+  const againOf = (message: string): { seed: number; path: string; only: string } =>
+    JSON.parse(`{${/\.\.\.under, (.*) \}\)$/m.exec(message)![1]!}}`);
+
+  test("is made small, and told in words", () => {
+    const { message, story } = failureOf(() => schedulerProperties(forgetful)[0]!.run());
+    expect(planOf(message)).toMatchObject({ cores: 1, events: [] });
+    expect(planOf(message).domains.map((vcpus) => vcpus.length)).toEqual([2]);
+    expect(message).toMatch(/^nobody is lost: d0v\d|^nobody is lost: .* could run since/);
+    expect(story[0]).toMatch(/^1 pCPU: 1 core of 1 thread, 1 core a socket; granularity cpu; vCPUs run in \w+/);
+    expect(story[1]).toMatch(/^d0\.0 (always runs|runs .* sleeps .*)$/);
+    expect(story.at(-1)).toMatch(/^[\d.]+ (?:ns|us|ms): DOES NOT HOLD: nobody is lost: /);
+    for (const line of story) expect(message).toContain(`  ${line}\n`);
+  });
+
+  test("says what changed: whose parameter got which value, and where the scheduler threw", () => {
+    const property = schedulerProperties(touchy).find(({ name }) => /parameters change/.test(name))!;
+    const { message, story } = failureOf(() => property.run());
+    expect(message).toMatch(
+      /^never ejected: ejected at \d+ ns: adjust threw: too heavy at test\/conformance\/mutants\/generic\.test\.ts:\d+\n/,
+    );
+    expect(story.join("\n")).toMatch(/^[\d.]+ (ns|us|ms): domain d0: (cap = \d+, )?weight = \d{4,5}/m);
+    expect(message).not.toContain("has no change of a parameter");
+  });
+
+  test("says so when it lacks what the property is about", () => {
+    const property = schedulerProperties(forgetful).find(({ name }) => /^a new instance/.test(name))!;
+    const { message } = failureOf(() => property.run());
+    expect(message).toMatch(/^nobody is lost: /);
+    expect(message).toContain("has no replacement of the instance: what fails is not special to this property");
+  });
+
+  test.each([
+    ["loads", /parameters change/],
+    ["parts", /^parameters:/],
+  ])("is run again by seed, path and name: %s", (_what, name) => {
+    const property = schedulerProperties(touchy).find((one) => name.test(one.name))!;
+    const { message } = failureOf(() => property.run());
+    const again = againOf(message);
+    expect(again.only).toBe(property.name);
+    const [only, ...others] = schedulerProperties({ ...touchy, ...again });
+    expect(others).toEqual([]);
+    const second = failureOf(() => only!.run()).message;
+    expect(/^Input: .*$/m.exec(second)![0]).toBe(/^Input: .*$/m.exec(message)![0]);
+    expect(second.split("\n")[0]).toBe(message.split("\n")[0]);
+    expect(() => schedulerProperties({ ...touchy, only: "none" })).toThrow("No property of touchy is 'none'");
+  });
+
+  test("is run again by replayLoad", () => {
+    const property = schedulerProperties(touchy).find(({ name }) => /parameters change/.test(name))!;
+    const { message, story } = failureOf(() => property.run());
+    const [, json, name] = /^ {2}replayLoad\(under, (\{.*\}), ("[^"]*")\)$/m.exec(message)!;
+    const plan = JSON.parse(json!) as Plan;
+    expect(failureOf(() => replayLoad(touchy, plan, JSON.parse(name!))).story).toEqual(story);
+    const right = replayLoad({ name: "right", make: (host) => new Right(host) }, plan);
+    expect(right.join("\n")).toContain("weight = ");
+    expect(right.join("\n")).not.toContain("DOES NOT HOLD");
+    expect(() => replayLoad(touchy, plan, "starves no hog")).toThrow("no property of random loads");
+  });
 });

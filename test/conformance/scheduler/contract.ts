@@ -11,6 +11,7 @@ import type {
   SchedulerHost,
   SchedulerState,
 } from "../../../core/scheduling/scheduler.ts";
+import type { Plan } from "./plan.ts";
 
 /** What the suite needs of a test framework. */
 export interface SuiteFramework {
@@ -111,13 +112,32 @@ export interface SchedulerUnderTest extends SchedulerClaims {
   readonly shrink?: boolean;
   /** Seed of the random loads. Default 1; null: another at each run. */
   readonly seed?: number | null;
+  /** With the seed: the one input that a failure printed ("17:0:2": the 17th, as it was made smaller), instead of all. Give `only` too. */
+  readonly path?: string;
+  /** The one property of this name. */
+  readonly only?: string;
 }
 
 /** One property of the kit: `run` throws when it does not hold. */
 export interface SchedulerProperty {
   readonly name: string;
   run(): void;
+  /** Carries one load out, of a property of loads: what happened in words, a line each. Throws as `run` does. */
+  replay?(plan: Plan): readonly string[];
 }
+
+/** The invariants: what a failure names first. */
+export type Invariant =
+  | "never ejected"
+  | "decisions are lawful"
+  | "time goes forward"
+  | "nobody is lost"
+  | "parameters are kept"
+  | "the state lasts"
+  | "runstate times add up"
+  | "no pCPU idles beside who waits"
+  | "the claimed invariant"
+  | "equal runs";
 
 export const MS = 1e6;
 export const SECOND = 1e9;

@@ -8,8 +8,8 @@ import type { Domain } from "../../../core/domain/domain.ts";
 import { defaultMachine } from "../../../core/machine/machine.ts";
 import { type Behaviour, hog, Load } from "../../support/load.ts";
 import { check, MS, type SchedulerProperty, type SchedulerUnderTest, SECOND } from "./contract.ts";
+import { explore } from "./explore.ts";
 import type { Disturbance } from "./plan.ts";
-import { options } from "./properties.ts";
 import { Watch } from "./watch.ts";
 
 const FREE = { ...defaultMachine.costs, contextSwitch: 0 };
@@ -24,7 +24,8 @@ function prepare(under: SchedulerUnderTest, pcpus: number, disturbance: Disturba
 function verdict(load: Load, watch: Watch): void {
   check(watch.problems.length === 0, watch.problems.join("; "));
   const [fault] = load.pool.faults;
-  check(fault === undefined, `ejected: ${fault?.reason}\n${fault?.dump}`);
+  const place = fault?.place === undefined ? "" : ` at ${fault.place}`;
+  check(fault === undefined, `never ejected: ejected at ${fault?.time} ns: ${fault?.reason}${place}\n${fault?.dump}`);
 }
 
 function adjusted(load: Load, target: Domain | Domain["vcpus"][number] | null, values: Record<string, unknown>): void {
@@ -41,19 +42,20 @@ function replace(load: Load, watch: Watch): void {
 
 export function claimedProperties(under: SchedulerUnderTest): SchedulerProperty[] {
   const properties: SchedulerProperty[] = [];
-  const add = (name: string, run: () => void): void => void properties.push({ name, run });
+  const add = (name: string, run: (name: string) => void): void => void properties.push({ name, run: () => run(name) });
   if (under.proportionalShare !== undefined) {
-    add("shares of hogs are in proportion to their weights, on one pCPU", () => proportional(under, [1]));
-    add("the same on several pCPUs, where nobody has more than one", () => proportional(under, [2, 3]));
+    add("shares of hogs are in proportion to their weights, on one pCPU", (name) => proportional(under, name, [1]));
+    add("the same on several pCPUs, where nobody has more than one", (name) => proportional(under, name, [2, 3]));
   }
-  if (under.cap !== undefined) add("a cap holds in every window, and is used", () => capped(under));
+  if (under.cap !== undefined) add("a cap holds in every window, and is used", (name) => capped(under, name));
   if (under.deadlines !== undefined)
-    add("budgets that fit are given in every period, whoever has extra time", () => deadlines(under));
-  if (under.extratime !== undefined) add("extra time can be switched on and off at any time", () => extratime(under));
+    add("budgets that fit are given in every period, whoever has extra time", (name) => deadlines(under, name));
+  if (under.extratime !== undefined)
+    add("extra time can be switched on and off at any time", (name) => extratime(under, name));
   if (under.extratime?.byBudgets === true)
     add("extra time goes to who has had least of it in its period", () => extraByBudgets(under));
   if (under.frames !== undefined)
-    add("frames do not drift, however late they are dispatched: 1000 of them", () => frames(under));
+    add("frames do not drift, however late they are dispatched: 1000 of them", (name) => frames(under, name));
   if (under.migrationIsNoWake === true) add("a unit that moves gets no turn before others", () => moves(under));
   return properties;
 }
@@ -79,7 +81,7 @@ export function fairShares(weights: readonly number[], pcpus: number): number[] 
   }
 }
 
-function proportional(under: SchedulerUnderTest, machines: readonly number[]): void {
+function proportional(under: SchedulerUnderTest, name: string, machines: readonly number[]): void {
   const { param, spread = 8, error, errorOnSeveral } = under.proportionalShare!;
   const several = machines[0] !== 1;
   const inputs = fc.record({
@@ -87,8 +89,11 @@ function proportional(under: SchedulerUnderTest, machines: readonly number[]): v
     weights: fc.array(fc.integer({ min: 4, max: 4 * spread }), { minLength: several ? 3 : 2, maxLength: 6 }),
     restored: fc.boolean(),
   });
-  fc.assert(
-    fc.property(inputs, ({ pcpus, weights, restored }) => {
+  explore(under, {
+    name,
+    runs: 10,
+    inputs,
+    body: ({ pcpus, weights, restored }) => {
       const [load, watch] = prepare(under, pcpus);
       const usual = Number(load.pool.scheduler.params?.domain?.[param]?.default);
       const domains = weights.map((weight, i) =>
@@ -110,22 +115,24 @@ function proportional(under: SchedulerUnderTest, machines: readonly number[]): v
           `weights ${weights} on ${pcpus} pCPUs: ${d.name} has ${share.toFixed(4)} of a pCPU, its fair share is ${fair[i]!.toFixed(4)}`,
         );
       });
-    }),
-    options(under, 10),
-  );
+    },
+  });
 }
 
 // ---- caps ----------------------------------------------------------------------------------------
 
-function capped(under: SchedulerUnderTest): void {
+function capped(under: SchedulerUnderTest, name: string): void {
   const { param, window, slack, atLeast = 0.8 } = under.cap!;
   const inputs = fc.record({
     caps: fc.array(fc.integer({ min: 5, max: 150 }), { minLength: 1, maxLength: 3 }),
     vcpus: fc.integer({ min: 1, max: 2 }),
     sleepers: fc.boolean(),
   });
-  fc.assert(
-    fc.property(inputs, ({ caps, vcpus, sleepers }) => {
+  explore(under, {
+    name,
+    runs: 8,
+    inputs,
+    body: ({ caps, vcpus, sleepers }) => {
       const [load, watch] = prepare(under, 4);
       const begin = 200 * MS;
       const behaviour = (i: number): Behaviour =>
@@ -165,14 +172,13 @@ function capped(under: SchedulerUnderTest): void {
             `${d.name} with a cap of ${share * 100} % and pCPUs to itself ran only ${all} ns of ten seconds`,
           );
       });
-    }),
-    options(under, 8),
-  );
+    },
+  });
 }
 
 // ---- budgets -------------------------------------------------------------------------------------
 
-function deadlines(under: SchedulerUnderTest): void {
+function deadlines(under: SchedulerUnderTest, name: string): void {
   const { server, utilisation, late = 0 } = under.deadlines!;
   const one = fc.record({
     period: fc.constantFrom(2, 4, 5, 8, 10, 16, 20, 25, 40, 50, 100),
@@ -187,8 +193,11 @@ function deadlines(under: SchedulerUnderTest): void {
     load: fc.oneof(fc.constant(100), fc.integer({ min: 30, max: 100 })),
     restored: fc.boolean(),
   });
-  fc.assert(
-    fc.property(inputs, ({ servers, greedy, load: promised, restored }) => {
+  explore(under, {
+    name,
+    runs: 15,
+    inputs,
+    body: ({ servers, greedy, load: promised, restored }) => {
       const [load, watch] = prepare(under, 1);
       const small = 20_000;
       const spare = ((utilisation - (greedy * small) / (100 * MS)) * promised) / 100;
@@ -229,14 +238,13 @@ function deadlines(under: SchedulerUnderTest): void {
         });
       }
       verdict(load, watch);
-    }),
-    options(under, 15),
-  );
-  if (under.deadlines!.grid === true) exactPeriods(under);
+    },
+  });
+  if (under.deadlines!.grid === true) exactPeriods(under, name);
 }
 
 /** In each period that begins while it could run a unit has its budget, no less and no more, though it slept and woke at odd times before. */
-function exactPeriods(under: SchedulerUnderTest): void {
+function exactPeriods(under: SchedulerUnderTest, name: string): void {
   const { server, utilisation } = under.deadlines!;
   const inputs = fc.record({
     period: fc.constantFrom(5, 10, 20),
@@ -249,8 +257,12 @@ function exactPeriods(under: SchedulerUnderTest): void {
       maxLength: 3,
     }),
   });
-  fc.assert(
-    fc.property(inputs, ({ period, budget, rival, extra, naps }) => {
+  explore(under, {
+    name,
+    part: "grid",
+    runs: 60,
+    inputs,
+    body: ({ period, budget, rival, extra, naps }) => {
       const [load, watch] = prepare(under, 1);
       const length = period * MS;
       const share = Math.min(utilisation, budget / 10);
@@ -277,20 +289,22 @@ function exactPeriods(under: SchedulerUnderTest): void {
         );
       }
       verdict(load, watch);
-    }),
-    options(under, 60),
-  );
+    },
+  });
 }
 
-function extratime(under: SchedulerUnderTest): void {
+function extratime(under: SchedulerUnderTest, name: string): void {
   const { param, server } = under.extratime!;
   const inputs = fc.record({
     period: fc.constantFrom(5, 10, 20),
     budget: fc.integer({ min: 1, max: 9 }),
     toggles: fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 8 }),
   });
-  fc.assert(
-    fc.property(inputs, ({ period, budget, toggles }) => {
+  explore(under, {
+    name,
+    runs: 20,
+    inputs,
+    body: ({ period, budget, toggles }) => {
       const [load, watch] = prepare(under, 1);
       const length = period * MS;
       const share = (length * budget) / 10;
@@ -324,9 +338,8 @@ function extratime(under: SchedulerUnderTest): void {
         }
       }
       verdict(load, watch);
-    }),
-    options(under, 20),
-  );
+    },
+  });
 }
 
 /** Who has had extra time a hundred thousand times waits until a newcomer has caught up. */
@@ -362,7 +375,7 @@ function extraByBudgets(under: SchedulerUnderTest): void {
 
 // ---- windows -------------------------------------------------------------------------------------
 
-function frames(under: SchedulerUnderTest): void {
+function frames(under: SchedulerUnderTest, name: string): void {
   const { table } = under.frames!;
   const inputs = fc.record({
     windows: fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 6 }),
@@ -371,8 +384,11 @@ function frames(under: SchedulerUnderTest): void {
     dispatch: fc.integer({ min: 0, max: 240_000 }),
     seed: fc.nat(1000),
   });
-  fc.assert(
-    fc.property(inputs, ({ windows, gap, dispatch, seed }) => {
+  explore(under, {
+    name,
+    runs: 6,
+    inputs,
+    body: ({ windows, gap, dispatch, seed }) => {
       const [load, watch] = prepare(under, 1, { ...CALM, length: 1e15, dispatch, late: dispatch, seed });
       const domains = windows.map((_, i) => load.domain(`d${i}`, [hog]));
       const lengths = windows.map((w) => w * 500_000);
@@ -390,6 +406,7 @@ function frames(under: SchedulerUnderTest): void {
         const behind = (now - begin - offsets[i]! + major) % major;
         if (behind > 2 * dispatch)
           watch.problem(
+            "the claimed invariant",
             `window ${i} of ${lengths} in ${major} begins ${behind} ns late in frame ${Math.floor((now - begin) / major)}`,
           );
       });
@@ -403,9 +420,8 @@ function frames(under: SchedulerUnderTest): void {
         check(off <= 2 * (count + 1) * dispatch, `${d.name} ran ${ran} ns in ${count} windows of ${lengths[i]} ns`);
         check(Math.abs(starts[i]! - count) <= 1, `${d.name} had ${starts[i]} windows in ${count} frames`);
       });
-    }),
-    options(under, 6),
-  );
+    },
+  });
 }
 
 // ---- moves ---------------------------------------------------------------------------------------

@@ -8,89 +8,130 @@ import type { ParamSpec, ParamSpecs, ParamValue } from "../../../core/scheduling
 import { runStateTime } from "../../../core/scheduling/unit.ts";
 import { hog, Load, periodic } from "../../support/load.ts";
 import { check, MS, type SchedulerProperty, type SchedulerUnderTest, starvationBound } from "./contract.ts";
+import { type Exploration, explore, Failure } from "./explore.ts";
 import { EVENTS, type EventKind, PLAIN_EVENTS, type Plan, plans } from "./plan.ts";
+import { disturbs } from "./story.ts";
 import { checkAdjusted, Trial } from "./trial.ts";
 import { beyond, within } from "./values.ts";
 import { Watch } from "./watch.ts";
 
-/** Options of fast-check for `runs` random inputs. */
-export function options(under: SchedulerUnderTest, runs: number): fc.Parameters<unknown> {
-  const { effort = 1, seed = 1, shrink = true } = under;
-  const numRuns = Math.max(1, Math.round(runs * effort));
-  return {
-    numRuns,
-    endOnFailure: !shrink,
-    ...(seed === null ? {} : { seed }),
-    interruptAfterTimeLimit: 15_000 * Math.max(1, effort),
-  };
-}
-
 /** What happens more often where restores matter. */
 const RESTORES: readonly EventKind[] = ["replace", "replace", "replace", "domainParam", "unitParam", "poolParam"];
 
+const PARAMETERS_KEPT = "parameters: what is set is read back, bounds are kept";
+
+/** Actions that properties are about. */
+const PARAMETERS = {
+  what: "change of a parameter",
+  within: (plan: Plan): boolean => plan.events.some(({ what }) => what.endsWith("Param")),
+};
+const DISTURBANCE = {
+  what: "disturbance of the host",
+  within: (plan: Plan): boolean => disturbs(plan.disturbance),
+};
+const REPLACEMENT = {
+  what: "replacement of the instance",
+  within: (plan: Plan): boolean => plan.events.some(({ what }) => what === "replace"),
+};
+
 export function genericProperties(under: SchedulerUnderTest): SchedulerProperty[] {
-  const trials = (runs: number, arbitrary: fc.Arbitrary<Plan>, body: (plan: Plan) => void): void =>
-    fc.assert(fc.property(arbitrary, body), options(under, runs));
-  const lawful = (plan: Plan): void => void new Trial(under, plan).run();
+  /** A property of random loads: `trial` carries one out. */
+  const loads = (
+    name: string,
+    runs: number,
+    inputs: fc.Arbitrary<Plan>,
+    trial: (plan: Plan) => Trial,
+    own?: Exploration<Plan>["own"],
+  ): SchedulerProperty => ({
+    name,
+    run: () =>
+      explore(under, {
+        name,
+        runs,
+        inputs,
+        body: (plan) => void trial(plan),
+        replayable: true,
+        ...(own === undefined ? {} : { own }),
+      }),
+    replay: (plan) => trial(plan).story,
+  });
+  const lawful = (plan: Plan): Trial => {
+    const trial = new Trial(under, plan);
+    trial.run();
+    return trial;
+  };
   const without = (...kinds: EventKind[]): EventKind[] => PLAIN_EVENTS.filter((kind) => !kinds.includes(kind));
+  const changing = EVENTS.filter((kind) => kind !== "replace");
   const properties: SchedulerProperty[] = [
-    {
-      name: "is never ejected, loses nobody, keeps affinity and pool, under random loads, hotplug and moves",
-      run: () => trials(60, plans(without("replace")), lawful),
-    },
-    {
-      name: "the same while parameters change at random within their bounds",
-      run: () => trials(60, plans(EVENTS.filter((kind) => kind !== "replace")), lawful),
-    },
-    {
-      name: "the same while dispatch and tickles are late, timers late, coalesced or lost",
-      run: () =>
-        trials(
-          40,
-          plans(
-            EVENTS.filter((kind) => kind !== "replace"),
-            { disturbed: true },
-          ),
-          lawful,
-        ),
-    },
-    {
-      name: "a new instance goes on from the state of the old one: parameters, state, nobody lost",
-      run: () => trials(50, plans([...EVENTS, ...RESTORES], { lazy: true }), lawful),
-    },
-    {
-      name: "gives equal runs for equal inputs",
-      run: () =>
-        trials(10, plans(EVENTS, { disturbed: true }), (plan) => {
-          const first = new Trial(under, plan).run();
-          check(first === new Trial(under, plan).run(), "two equal runs differ");
-        }),
-    },
+    loads(
+      "is never ejected, loses nobody, keeps affinity and pool, under random loads, hotplug and moves",
+      60,
+      plans(without("replace")),
+      lawful,
+    ),
+    loads("the same while parameters change at random within their bounds", 60, plans(changing), lawful, PARAMETERS),
+    loads(
+      "the same while dispatch and tickles are late, timers late, coalesced or lost",
+      40,
+      plans(changing, { disturbed: true }),
+      lawful,
+      DISTURBANCE,
+    ),
+    loads(
+      "a new instance goes on from the state of the old one: parameters, state, nobody lost",
+      50,
+      plans([...EVENTS, ...RESTORES], { lazy: true }),
+      lawful,
+      REPLACEMENT,
+    ),
+    loads("gives equal runs for equal inputs", 10, plans(EVENTS, { disturbed: true }), (plan) => twice(under, plan)),
     { name: "starves no hog", run: () => starvesNoHog(under) },
     { name: "lets units come and go", run: () => comeAndGo(under) },
-    { name: "parameters: what is set is read back, bounds are kept", run: () => parameters(under) },
+    { name: PARAMETERS_KEPT, run: () => parameters(under) },
   ];
   if (under.invariant !== undefined)
-    properties.push({
-      name: "the state keeps its invariant at each decision, late dispatch and changing parameters included",
-      run: () =>
-        trials(60, plans(EVENTS, { disturbed: true, lazy: true }), (plan) => void new Trial(under, plan, true).run()),
-    });
+    properties.push(
+      loads(
+        "the state keeps its invariant at each decision, late dispatch and changing parameters included",
+        60,
+        plans(EVENTS, { disturbed: true, lazy: true }),
+        (plan) => {
+          const trial = new Trial(under, plan, true);
+          trial.run();
+          return trial;
+        },
+      ),
+    );
   if (under.workConserving !== false) {
     const within = typeof under.workConserving === "object" ? under.workConserving.within : 1 * MS;
     properties.push(
-      {
-        name: "no pCPU idles while a unit that could run there waits",
-        run: () =>
-          trials(50, plans(without("replace"), { lazy: true }), (plan) => {
-            const trial = new Trial(under, plan);
-            trial.run(conserving(trial, within));
-          }),
-      },
+      loads(
+        "no pCPU idles while a unit that could run there waits",
+        50,
+        plans(without("replace"), { lazy: true }),
+        (plan) => {
+          const trial = new Trial(under, plan);
+          trial.run(conserving(trial, within));
+          return trial;
+        },
+      ),
       { name: "runs a unit that wakes on an idle pCPU at once", run: () => wakesAtOnce(under) },
     );
   }
   return properties;
+}
+
+/** Two equal trials switch the same vCPUs at the same times. */
+function twice(under: SchedulerUnderTest, plan: Plan): Trial {
+  const trials = [new Trial(under, plan), new Trial(under, plan)] as const;
+  const [one, other] = trials.map((trial) => trial.run().split("\n")) as [string[], string[]];
+  const i = one.findIndex((line, at) => line !== other[at]);
+  if (i >= 0 || one.length !== other.length)
+    throw new Failure(
+      `equal runs: two equal runs differ, first in: ${one[i] ?? "the end"} | ${other[i] ?? "the end"} (time, pCPU, domain.vCPU before and after)`,
+      trials[0].story,
+    );
+  return trials[0];
 }
 
 /** Notes when a pCPU has idled beside a unit that it could run for longer than `within`. */
@@ -110,6 +151,7 @@ function conserving(trial: Trial, within: number): () => void {
           next.set(key, from);
           if (machine.now - from > within)
             trial.watch.problem(
+              "no pCPU idles beside who waits",
               `${key} has idled for ${machine.now - from} ns, at ${machine.now}\n${pool.scheduler.dump?.() ?? ""}`,
             );
         }
@@ -120,7 +162,8 @@ function conserving(trial: Trial, within: number): () => void {
 
 function unejected(load: Load): void {
   const [fault] = load.pool.faults;
-  check(fault === undefined, `ejected: ${fault?.reason}\n${fault?.dump}`);
+  const place = fault?.place === undefined ? "" : ` at ${fault.place}`;
+  check(fault === undefined, `never ejected: ejected at ${fault?.time} ns: ${fault?.reason}${place}\n${fault?.dump}`);
 }
 
 function starvesNoHog(under: SchedulerUnderTest): void {
@@ -198,6 +241,7 @@ function parameters(under: SchedulerUnderTest): void {
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;
       }
+      unejected(load);
       checkAdjusted(errno === null ? {} : (values as never), errno ?? 0, before, load.pool.read(subject), problem);
       return errno;
     };
@@ -221,9 +265,20 @@ function parameters(under: SchedulerUnderTest): void {
     if (set(fresh(), { "no such parameter": 1 }) !== null)
       problem(`a ${kind} parameter that does not exist can be set`);
     const names = Object.keys(specs);
+    const nothing = (): void => {
+      check(problems.length === 0, problems.join("; "));
+      check(watch.problems.length === 0, watch.problems.join("; "));
+    };
+    nothing();
     if (names.length === 0) continue;
-    fc.assert(
-      fc.property(fc.array(fc.tuple(fc.nat(255), fc.nat(1023)), { minLength: 1, maxLength: 8 }), (changes) => {
+    explore(under, {
+      name: PARAMETERS_KEPT,
+      part: kind,
+      runs: 20,
+      inputs: fc.array(fc.tuple(fc.nat(255), fc.nat(1023)), { minLength: 1, maxLength: 8 }),
+      body: (changes) => {
+        problems.length = 0;
+        watch.problems.length = 0;
         const load = fresh();
         for (const [how, x] of changes) {
           const values: Record<string, ParamValue> = {};
@@ -236,11 +291,8 @@ function parameters(under: SchedulerUnderTest): void {
           load.run(load.machine.now + 2 * MS);
         }
         unejected(load);
-        check(problems.length === 0, problems[0]!);
-      }),
-      options(under, 20),
-    );
+        nothing();
+      },
+    });
   }
-  check(problems.length === 0, problems.join("; "));
-  check(watch.problems.length === 0, watch.problems.join("; "));
 }

@@ -14,8 +14,10 @@ import { PoolError, Pools } from "../../../core/scheduling/pools.ts";
 import type { ParamSpecs, ParamValues } from "../../../core/scheduling/scheduler.ts";
 import { runStateTime, type Unit } from "../../../core/scheduling/unit.ts";
 import { type Behaviour, Load } from "../../support/load.ts";
-import { check, MS, type SchedulerUnderTest, SECOND, starvationBound } from "./contract.ts";
+import { check, type Invariant, MS, type SchedulerUnderTest, SECOND, starvationBound } from "./contract.ts";
+import { Failure } from "./explore.ts";
 import { type EventPlan, LENGTH, type Plan, type VcpuPlan } from "./plan.ts";
+import { affinity, count, pcpusOf, setting, time } from "./story.ts";
 import { type Names, within } from "./values.ts";
 import { canonical, Watch } from "./watch.ts";
 
@@ -27,6 +29,8 @@ export class Trial {
   readonly pools: Pools;
   readonly watch: Watch;
   readonly trace: string[] = [];
+  /** The same in words: the setting, then what happens and what does not hold, with times. */
+  readonly story: string[];
   readonly #under: SchedulerUnderTest;
   readonly #plan: Plan;
   readonly #provider;
@@ -40,6 +44,7 @@ export class Trial {
     this.#under = under;
     this.#plan = plan;
     this.watch = new Watch(under, plan.disturbance, inspect);
+    this.story = setting(plan);
     const { cores, threads, coresPerSocket, granularity, lazy } = plan;
     this.load = new Load(this.watch.make, {
       pcpus: cores * threads,
@@ -50,6 +55,14 @@ export class Trial {
       costs: { ...defaultMachine.costs, contextSwitch: 500 },
     });
     const { machine, scheduling } = this.load;
+    let told = 0;
+    this.watch.onProblem = (line) => {
+      if (told++ < 3) this.#tell(`DOES NOT HOLD: ${line.split("\n", 1)[0]}`);
+    };
+    machine.hooks.pluginFault.tap("conformance", ({ reason, place }) => {
+      this.#tell(`the scheduler is ejected: ${reason}${place === undefined ? "" : ` at ${place}`}`);
+      return undefined;
+    });
     this.#provider = { name: under.name, plugin: under.name, make: this.watch.make };
     this.pools = new Pools(machine, scheduling, () => this.#provider);
     machine.hooks.contextSwitch.tap("conformance", (pcpu, previous, next, now) => {
@@ -72,22 +85,28 @@ export class Trial {
     return Array.from({ length: threads }, (_, i) => (index % cores) * threads + i);
   }
 
-  #problem(text: string): void {
-    this.watch.problem(text);
+  #problem(invariant: Invariant, text: string): void {
+    this.watch.problem(invariant, text);
+  }
+
+  /** What happens, in words, at its virtual time. */
+  #tell(text: string): void {
+    this.story.push(`${time(this.load.machine.now)}: ${text}`);
   }
 
   #checkPlace(vcpu: Vcpu, pcpu: { readonly id: number; readonly resource: Unit["runningOn"] }): void {
     const unit = vcpu.unit as Unit | null;
     const { resource } = pcpu;
     const running = this.load.machine.pcpus.map((p) => p.current).filter((v) => v !== null);
-    if (new Set(running).size !== running.length) this.#problem(`${vcpu} runs on two pCPUs`);
+    if (new Set(running).size !== running.length) this.#problem("decisions are lawful", `${vcpu} runs on two pCPUs`);
     if (unit === null || resource === null || unit.pool !== resource.pool)
-      this.#problem(`${vcpu} runs on pCPU ${pcpu.id}, which is not in its pool`);
-    else if (!unit.hardAffinity.has(resource.id)) this.#problem(`${vcpu} runs on pCPU ${pcpu.id} outside its affinity`);
-    if (!vcpu.runnable) this.#problem(`${vcpu} was put on pCPU ${pcpu.id}, but cannot run`);
+      this.#problem("decisions are lawful", `${vcpu} runs on pCPU ${pcpu.id}, which is not in its pool`);
+    else if (!unit.hardAffinity.has(resource.id))
+      this.#problem("decisions are lawful", `${vcpu} runs on pCPU ${pcpu.id} outside its affinity`);
+    if (!vcpu.runnable) this.#problem("decisions are lawful", `${vcpu} was put on pCPU ${pcpu.id}, but cannot run`);
     for (const other of resource?.pcpus ?? [])
       if (other.current !== null && other.current.unit !== unit)
-        this.#problem(`${vcpu} and ${other.current} of another unit share ${resource}`);
+        this.#problem("decisions are lawful", `${vcpu} and ${other.current} of another unit share ${resource}`);
   }
 
   // ---- domains ---------------------------------------------------------------------------------
@@ -111,12 +130,7 @@ export class Trial {
   }
 
   #affine(vcpu: Vcpu, hard: number, soft: number): void {
-    const { pcpus } = this.load.machine;
-    const all = pcpus.map((p) => p.id);
-    const set = (mask: number): Set<number> => {
-      const ids = all.filter((id) => (mask & (1 << id)) !== 0);
-      return new Set(ids.length === 0 ? all : ids);
-    };
+    const set = (mask: number): Set<number> => new Set(pcpusOf(mask, this.load.machine.pcpus.length));
     try {
       this.load.scheduling.setAffinity(vcpu, set(hard), set(soft));
     } catch (error) {
@@ -132,6 +146,7 @@ export class Trial {
 
   #happen(event: EventPlan): void {
     this.trace.push(`${this.load.machine.now} ${event.what}`);
+    const before = this.story.length;
     try {
       this.#happenToMachine(event);
       const domain = at(this.#live, event.a);
@@ -141,46 +156,68 @@ export class Trial {
       // What the core's pools refuse (the last pCPU, an offline one) is no concern of the scheduler.
       if (!(error instanceof PoolError)) throw error;
       this.trace.push(`${error.errno}`);
+      this.#tell(`the core refuses: ${error.message}`);
     }
+    if (this.story.length === before) this.#tell(`${event.what}: nothing comes of it`);
   }
 
   #happenToMachine({ what, a, b, x }: EventPlan): void {
     const pool = at(this.load.scheduling.pools, a)!;
-    if (what === "offline") this.pools.offline(this.#core(a));
-    else if (what === "online") this.pools.online(this.#core(a));
-    else if (what === "replace") this.#replace(pool);
+    if (what === "offline") {
+      this.#tell(`pCPU ${this.#core(a)} goes offline`);
+      this.pools.offline(this.#core(a));
+    } else if (what === "online") {
+      this.#tell(`pCPU ${this.#core(a)} comes online`);
+      this.pools.online(this.#core(a));
+    } else if (what === "replace") this.#replace(pool);
     else if (what === "poolParam") this.#param("pool", pool, null, b, x);
-    else if (what === "create" && this.#domains.length < 12 && this.load.pool.resources.length > 0)
-      this.#create(at(this.#plan.domains, a)!);
+    else if (what === "create" && this.#domains.length < 12 && this.load.pool.resources.length > 0) {
+      const index = a % this.#plan.domains.length;
+      const made = this.#plan.domains[index]!;
+      this.#tell(`d${this.#domains.length} is made, ${count(made.length, "vCPU")} like those of d${index}`);
+      this.#create(made);
+    }
   }
 
   #happenToDomain({ what, b, x }: EventPlan, domain: Domain, vcpu: Vcpu): void {
     const { scheduling } = this.load;
     const { pool } = vcpu.unit as Unit;
+    const [one, all] = [`${domain.name}.${vcpu.id}`, domain.name];
     switch (what) {
       case "pause":
+        this.#tell(`${one} is paused`);
         scheduling.pauseVcpu(vcpu);
         break;
       case "unpause":
-        if (vcpu.pauseCount > 0) scheduling.unpauseVcpu(vcpu);
+        if (vcpu.pauseCount === 0) break;
+        this.#tell(`${one} is unpaused`);
+        scheduling.unpauseVcpu(vcpu);
         break;
       case "yield":
+        this.#tell(`${one} yields`);
         scheduling.yieldNow(vcpu);
         break;
       case "pauseDomain":
+        this.#tell(`domain ${all} is paused`);
         scheduling.pauseDomain(domain);
         break;
       case "unpauseDomain":
-        if (domain.pauseCount > 0) scheduling.unpauseDomain(domain);
+        if (domain.pauseCount === 0) break;
+        this.#tell(`domain ${all} is unpaused`);
+        scheduling.unpauseDomain(domain);
         break;
       case "affinity":
+        this.#tell(`${one} gets another affinity${affinity({ hard: b, soft: x }, this.load.machine.pcpus.length)}`);
         this.#affine(vcpu, b, x);
         break;
       case "move":
+        this.#tell(`domain ${all} moves to pool '${at(scheduling.pools, b)!.name}'`);
         this.pools.move(domain, at(scheduling.pools, b)!);
         break;
       case "destroy":
-        if (this.#live.length > 1) for (const one of domain.vcpus) scheduling.removeVcpu(one);
+        if (this.#live.length === 1) break;
+        this.#tell(`domain ${all} is destroyed`);
+        for (const each of domain.vcpus) scheduling.removeVcpu(each);
         break;
       case "domainParam":
         this.#param("domain", pool, domain, b, x);
@@ -203,11 +240,16 @@ export class Trial {
     });
     const subject = target === null || "vcpus" in target ? target : target.unit;
     const before = pool.read(subject);
+    const whose = target === null ? `pool '${pool.name}'` : "vcpus" in target ? `domain ${target.name}` : target;
+    const set = Object.entries(values).map(([param, value]) => `${param} = ${JSON.stringify(value)}`);
+    this.#tell(`${whose}: ${set.join(", ")}`);
     const errno = this.load.scheduling.adjust(pool, target, values);
+    if (pool.fallen) return;
+    if (errno !== 0) this.#tell(`the scheduler refuses that with ${errno}`);
     const after = pool.read(subject);
     this.#changed = true;
     this.trace.push(`${errno} ${canonical(after)}`);
-    checkAdjusted(values, errno, before, after, (text) => this.#problem(text));
+    checkAdjusted(values, errno, before, after, (text) => this.#problem("parameters are kept", text));
   }
 
   #names(param: string): Names {
@@ -226,12 +268,16 @@ export class Trial {
     const subjects = [null, ...new Set([...pool.units].map((unit) => unit.domain)), ...pool.units];
     const read = (): string[] => subjects.map((subject) => canonical(pool.read(subject)));
     const before = read();
+    this.#tell(
+      `pool '${pool.name}': another instance ${keeps ? "goes on from the state of this one" : "takes over and starts afresh"}`,
+    );
     const state = JSON.parse(JSON.stringify(pool.save()));
     this.load.scheduling.replaceScheduler(pool, this.#provider, state);
     if (!keeps || pool.fallen) return;
     read().forEach((values, i) => {
       if (values !== before[i])
         this.#problem(
+          "parameters are kept",
           `parameters of ${subjects[i] ?? "the pool"} were ${before[i]}, and are ${values} after a restore`,
         );
     });
@@ -241,6 +287,14 @@ export class Trial {
 
   /** Carries everything out; throws when something does not hold. `after` is called after each step of the first part. */
   run(after?: () => void): string {
+    try {
+      return this.#run(after);
+    } catch (error) {
+      throw new Failure(error instanceof Error ? error.message : String(error), this.story, { cause: error });
+    }
+  }
+
+  #run(after?: () => void): string {
     const { load } = this;
     if (after === undefined) load.run(LENGTH);
     else
@@ -257,8 +311,13 @@ export class Trial {
 
   #verdict(): void {
     check(this.watch.problems.length === 0, this.watch.problems.join("; "));
-    for (const pool of this.load.scheduling.pools)
-      check(pool.faults.length === 0, `ejected: ${pool.faults[0]?.reason}\n${pool.faults[0]?.dump}`);
+    for (const { faults } of this.load.scheduling.pools)
+      if (faults[0] !== undefined) {
+        const { reason, place, time: at, dump } = faults[0];
+        throw new Error(
+          `never ejected: ejected at ${at} ns: ${reason}${place === undefined ? "" : ` at ${place}`}\n${dump}`,
+        );
+      }
   }
 
   /** Everybody wants to run now: who is entitled does, within the bound. */
@@ -266,6 +325,7 @@ export class Trial {
     const { load } = this;
     const { scheduling, machine } = load;
     this.#calm = true;
+    this.#tell("all is unpaused and quiet, and everybody wants to run from now on");
     for (const domain of this.#live) {
       while (domain.pauseCount > 0) scheduling.unpauseDomain(domain);
       for (const vcpu of domain.vcpus) while (vcpu.pauseCount > 0) scheduling.unpauseVcpu(vcpu);
@@ -290,6 +350,7 @@ export class Trial {
     const [lost] = waiting();
     if (lost !== undefined)
       this.#problem(
+        "nobody is lost",
         `${lost} of ${units.length} units could run since ${lost.waitsSince} ns, is entitled, and has not at ${machine.now} ns${machine.now < begin + bound ? "; it never will" : ""}\n${lost.pool.scheduler.dump?.() ?? ""}`,
       );
   }
@@ -300,7 +361,10 @@ export class Trial {
         const now = vcpu.runningOn?.time ?? Math.max(this.load.machine.now, vcpu.runStateSince);
         const total = [0, 1, 2, 3].reduce((sum, state) => sum + runStateTime(vcpu, state as RunState, now), 0);
         const age = now - this.#since.get(vcpu)!;
-        check(Math.abs(total - age) < 1, `runstate times of ${vcpu} add up to ${total}, not to its age of ${age}`);
+        check(
+          Math.abs(total - age) < 1,
+          `runstate times add up: runstate times of ${vcpu} add up to ${total}, not to its age of ${age}`,
+        );
       }
   }
 }

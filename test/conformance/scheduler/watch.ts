@@ -13,12 +13,13 @@ import type {
   SchedulerState,
   SchedulingUnit,
 } from "../../../core/scheduling/scheduler.ts";
-import type { SchedulerUnderTest } from "./contract.ts";
+import type { Invariant, SchedulerUnderTest } from "./contract.ts";
 import { DisturbedHost } from "./disturbed-host.ts";
 import type { Disturbance } from "./plan.ts";
 
 export class Watch {
   readonly problems: string[] = [];
+  onProblem: (line: string) => void = () => {};
   /** Decisions taken. */
   decisions = 0;
   readonly #under: SchedulerUnderTest;
@@ -32,15 +33,18 @@ export class Watch {
     this.#inspect = inspect;
   }
 
-  problem(text: string): void {
-    if (this.problems.length < 20) this.problems.push(text);
+  /** Something does not hold: which invariant, and what was seen. */
+  problem(invariant: Invariant, text: string): void {
+    const line = `${invariant}: ${text}`;
+    this.onProblem(line);
+    if (this.problems.length < 20) this.problems.push(line);
   }
 
   /** Makes an instance; for the core. */
   readonly make = (host: SchedulerHost): Scheduler => {
     let last = -1;
     const time = (what: string, now: number): void => {
-      if (!(now >= last)) this.problem(`${what} was told the time ${now} after ${last}`);
+      if (!(now >= last)) this.problem("time goes forward", `${what} was told the time ${now} after ${last}`);
       last = now;
     };
     const timed: SchedulerHost = {
@@ -55,7 +59,7 @@ export class Watch {
       timer: (at, fire) =>
         host.timer(at, (now) => {
           time("timer", now);
-          if (now < at) this.problem(`a timer for ${at} fired at ${now}`);
+          if (now < at) this.problem("time goes forward", `a timer for ${at} fired at ${now}`);
           fire(now);
         }),
     };
@@ -113,7 +117,7 @@ export class Watch {
         inner.restore!(state, unit, now);
         const { lasting = (one: SchedulerState): unknown => one } = this.#under;
         const [was, is] = [canonical(lasting(state)), canonical(lasting(inner.save!()))];
-        if (was !== is) this.problem(`the state restored is not the state saved:\n${was}\n${is}`);
+        if (was !== is) this.problem("the state lasts", `the state restored is not the state saved:\n${was}\n${is}`);
       };
     return outer;
   }
@@ -128,18 +132,25 @@ export class Watch {
     this.decisions++;
     const unit = decision?.unit ?? null;
     if (unit !== null) {
-      if (!unit.runnable) this.problem(`decided for ${unit}, which cannot run`);
+      if (!unit.runnable) this.problem("decisions are lawful", `decided for ${unit}, which cannot run`);
       if (unit.runningOn !== null && unit.runningOn !== pcpu)
-        this.problem(`decided for ${unit} on pCPU ${pcpu.id}, which runs on pCPU ${unit.runningOn.id}`);
+        this.problem(
+          "decisions are lawful",
+          `decided for ${unit} on pCPU ${pcpu.id}, which runs on pCPU ${unit.runningOn.id}`,
+        );
       if (!unit.hardAffinity.has(pcpu.id))
-        this.problem(`decided for ${unit} on pCPU ${pcpu.id}, outside its hard affinity ${[...unit.hardAffinity]}`);
-      if (!host.pcpus.includes(pcpu)) this.problem(`pCPU ${pcpu.id} is not in pool ${host.pool.name}`);
+        this.problem(
+          "decisions are lawful",
+          `decided for ${unit} on pCPU ${pcpu.id}, outside its hard affinity ${[...unit.hardAffinity]}`,
+        );
+      if (!host.pcpus.includes(pcpu))
+        this.problem("decisions are lawful", `pCPU ${pcpu.id} is not in pool ${host.pool.name}`);
     }
     if (!this.#inspect) return;
     const waiting = [...units].filter((one) => one !== unit && one.runnable && one.runningOn === null);
     const decided = { pcpu: pcpu.id, unit: unit?.id ?? null, waiting: waiting.map((one) => one.id) };
     const text = this.#under.invariant!(inner.save?.() ?? null, decided);
-    if (text !== null) this.problem(`${text}\n${inner.dump?.() ?? ""}`);
+    if (text !== null) this.problem("the claimed invariant", `${text}\n${inner.dump?.() ?? ""}`);
   }
 }
 
