@@ -484,7 +484,7 @@ function refuseUnknown(scheduler: string, known: readonly string[]): void {
   const near = nearest(scheduler, known);
   const hint = near === null ? "" : `perhaps ${near} is meant; `;
   throw new ConfigError(
-    `Option --scheduler: no plugin provides the scheduler '${scheduler}'; ${hint}there are ${known.join(", ")}.`,
+    `Option --scheduler: no plugin provides scheduler '${scheduler}'; ${hint}there are ${known.join(", ")}.`,
   );
 }
 

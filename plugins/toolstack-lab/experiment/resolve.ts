@@ -188,7 +188,7 @@ class Resolver {
     if (names.includes(name)) return;
     throw new WrongAt(
       path,
-      `no plugin provides the ${what} '${name}'; ${names.length === 0 ? "there is none" : `there are ${names.join(", ")}`}`,
+      `no plugin provides ${what} '${name}'; ${names.length === 0 ? "there is none" : `there are ${names.join(", ")}`}`,
     );
   }
 

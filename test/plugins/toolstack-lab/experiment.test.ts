@@ -169,7 +169,7 @@ describe("mistakes are one sentence with the place", () => {
     [`duration: 1s\nseeds: [1, 2, 1]\n${DOMAINS}`, "e.yaml:2:15: seed 1 is given twice."],
     [
       `duration: 1s\nscheduler: credit3\n${DOMAINS}`,
-      "e.yaml:2:12: no plugin provides the scheduler 'credit3'; there are credit, credit2.",
+      "e.yaml:2:12: no plugin provides scheduler 'credit3'; there are credit, credit2.",
     ],
     [
       `duration: 1s\nmachine: { pcpus: 6, threadsPerCore: 4 }\n${DOMAINS}`,
@@ -181,7 +181,7 @@ describe("mistakes are one sentence with the place", () => {
     ],
     [
       `duration: 1s\nmachine: { governor: fast }\n${DOMAINS}`,
-      "e.yaml:2:22: no plugin provides the governor 'fast'; there are performance.",
+      "e.yaml:2:22: no plugin provides governor 'fast'; there are performance.",
     ],
     [
       `duration: 1s\nmachine: { pcpu: 6 }\n${DOMAINS}`,

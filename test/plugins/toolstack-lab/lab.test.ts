@@ -417,10 +417,10 @@ describe("mistakes are one sentence", () => {
     [["run", shares, "--jobs", "0"], "Option --jobs: it must be a whole number from 1 to 1024, got '0'."],
     [["run", shares, "--set", "x=1"], "has no parameter 'x'; it has weight."],
     [["run", shares, "--threshold", "lag=5%"], "Option --threshold is for lab compare, not lab run."],
-    [["run", shares, "--scheduler", "nix"], "Option --scheduler: no plugin provides the scheduler 'nix'; there are "],
+    [["run", shares, "--scheduler", "nix"], "Option --scheduler: no plugin provides scheduler 'nix'; there are "],
     [
       ["run", shares, "--scheduler", "credti"],
-      "Option --scheduler: no plugin provides the scheduler 'credti'; perhaps credit is meant; there are ",
+      "Option --scheduler: no plugin provides scheduler 'credti'; perhaps credit is meant; there are ",
     ],
     [
       ["compare", shares, shares, "--trace", "perfetto"],
