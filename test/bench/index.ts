@@ -2,8 +2,8 @@
  * Benchmarks, side by side in one run: the software CPU alone on compute kernels, the boot of Debian's kernel here and in QEMU, and schedulers under
  * synthetic load.
  *
- * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]...`; NAME is a kernel's, `compute` (all kernels), `boot`, `lab`, or an
- * architecture's, `x86` or `riscv64`. More than one narrow it down: what bears all the names is run.
+ * `npm run bench -- [--json FILE] [--runs N] [--boots N] [--only NAME]...`; NAME is a kernel's, `compute` (all kernels), `boot`, `lab`, a
+ * scheduler's, or an architecture's, `x86` or `riscv64`. More than one narrow it down: what bears all the names is run.
  */
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg } from "node:os";
@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { BOOTS, type BootResult, type BootSeries, boot } from "./boot.ts";
 import { compute, KERNELS } from "./compute.ts";
 import { type LabPoint, labPoint, schedulers } from "./lab.ts";
-import { span } from "./statistics.ts";
+import { median, span } from "./statistics.ts";
 
 const { values } = parseArgs({
   options: {
@@ -24,7 +24,13 @@ const { values } = parseArgs({
 const count = (text: string): number => Math.max(1, Math.floor(Number(text)) || 1);
 /** Parts by the names that they bear. */
 const wanted = (...names: readonly string[]): boolean => values.only.every((name) => names.includes(name));
-const known = new Set(["compute", "boot", "lab", ...KERNELS.flatMap(({ isa, program }) => [isa, program.name])]);
+const known = new Set([
+  "compute",
+  "boot",
+  "lab",
+  ...schedulers(),
+  ...KERNELS.flatMap(({ isa, program }) => [isa, program.name]),
+]);
 const unknown = values.only.find((name) => !known.has(name));
 if (unknown !== undefined) {
   console.error(`bench: no part bears the name ${unknown}; names are ${[...known].join(", ")}`);
@@ -70,13 +76,19 @@ for (const one of BOOTS) {
   if (qemu === null) console.log(`qemu     absent: ${result.absent}`);
   else {
     row("qemu", qemu, memoryMiB);
-    const cpu = here.cpu === null || qemu.cpu === null ? "" : `, ${(here.cpu / qemu.cpu).toFixed(2)} in CPU time`;
-    console.log(`ratio    ${(here.wall / qemu.wall).toFixed(2)} in wall time${cpu} (here / ${qemu.version})`);
+    // pair by pair: the load that meets one boot mostly meets the next
+    const ratios = (key: "wall" | "cpu"): string => {
+      const of = here.all.map((one, i) => (one[key] ?? Number.NaN) / (qemu.all[i]?.[key] ?? Number.NaN));
+      return `${median(of).toFixed(2)} (${span(of, 2)})`;
+    };
+    const cpu = here.cpu === null || qemu.cpu === null ? "" : `, ${ratios("cpu")} in CPU time`;
+    console.log(`ratio    ${ratios("wall")} in wall time${cpu} (here / ${qemu.version})`);
   }
 }
 
 const labPoints: LabPoint[] = [];
-if (wanted("lab")) {
+const labs = schedulers().filter((name) => wanted("lab", name));
+if (labs.length > 0) {
   console.log(
     "\nSchedulers, 64 pCPUs: decisions a second of CPU time (in brackets while switches and runstates are recorded)",
   );
@@ -87,7 +99,7 @@ if (wanted("lab")) {
     return measured;
   };
   const short = (value: number): string => `${(value / 1000).toFixed(0)}k`.padStart(6);
-  for (const scheduler of schedulers()) {
+  for (const scheduler of labs) {
     const plain = point(scheduler, 256, false);
     const traced = point(scheduler, 256, true);
     const more = [1000, 10_000].map((vcpus) => point(scheduler, vcpus, false));
