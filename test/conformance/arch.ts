@@ -38,7 +38,7 @@ export interface TestCall {
   readonly args: readonly number[];
 }
 
-/** A port under test, with images for it. */
+/** A port under test, with images for it. What a port has no use for (guests without code, memory or hypercalls) it leaves out, and says so by that. */
 export interface ArchUnderTest {
   readonly name: string;
   /** The key under which the plugin provides it. */
@@ -47,15 +47,15 @@ export interface ArchUnderTest {
   /** Computes for ever in registers and memory; makes no hypercall and does not depend on time. */
   readonly compute: Uint8Array;
   /** Bytes [from, to) of `compute` that are its code. */
-  readonly code: readonly [from: number, to: number];
+  readonly code?: readonly [from: number, to: number];
   /** Registers an upcall handler, unmasks events and computes for ever. The handler counts, clears what is pending and goes back with events unmasked. */
-  readonly upcalls: { readonly image: Uint8Array; count(domain: Domain): number };
+  readonly upcalls?: { readonly image: Uint8Array; count(domain: Domain): number };
   /** Writable memory of a domain of `compute`, at least two guest pages, with nothing mapped behind it. */
-  edge(domain: Domain): GuestAddress & { readonly length: number };
+  edge?(domain: Domain): GuestAddress & { readonly length: number };
   /** Makes these calls in turn and powers off; `results` reads their answers afterwards, signed. */
-  hypercalls(calls: readonly TestCall[]): { readonly image: Uint8Array; results(domain: Domain): readonly number[] };
+  hypercalls?(calls: readonly TestCall[]): { readonly image: Uint8Array; results(domain: Domain): readonly number[] };
   /** A pointer that is nowhere mapped. */
-  readonly badPointer: number;
+  readonly badPointer?: number;
   /** Memory of a domain. Default: 1 MiB. */
   readonly memoryMiB?: number;
   /** Memory of the machine. Default: 16 MiB. */
@@ -136,7 +136,11 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
     hi: fc.oneof(fc.constant(0), fc.constant(0xffffffff), fc.integer({ min: 0, max: 0xffffffff })),
   });
 
-  describe(`conformance: arch ${under.name}`, () => {
+  const { upcalls, code, badPointer } = under;
+  const left = (["code", "upcalls", "edge", "hypercalls"] as const).filter((part) => under[part] === undefined);
+  const without = left.length === 0 ? "" : ` (its guests have no ${left.join(", ")})`;
+
+  describe(`conformance: arch ${under.name}${without}`, () => {
     test("says what its guests are, and refuses what is no image in a sentence", async () => {
       const { create, hypervisor } = await boot(under);
       const domain = await create("compute", under.compute);
@@ -175,6 +179,8 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
     const computed = async (pieces: Iterable<number>): Promise<string> => {
       const { hypervisor, create } = await boot(under);
       const domain = await create("compute", under.compute);
+      // Core runs a vCPU only while it is on a pCPU.
+      domain.vcpus[0]!.runningOn = hypervisor.machine.pcpus[0]!;
       const exit = createExit();
       let left = instructions;
       const iterator = pieces[Symbol.iterator]();
@@ -200,23 +206,57 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
       );
     });
 
-    test("an upcall comes when it is pending and unmasked, once", async () => {
+    test("a vCPU's context is its own: domains that take turns compute what each computes alone", async () => {
+      const lengths = [instructions, Math.floor(instructions / 2) + 7];
+      /** Which domain runs next, and for how long at most. */
+      const together = async (turns: Iterable<readonly [who: number, length: number]>): Promise<string> => {
+        const { hypervisor, create } = await boot(under);
+        const domains = [await create("one", under.compute), await create("two", under.compute)];
+        for (const domain of domains) domain.vcpus[0]!.runningOn = hypervisor.machine.pcpus[0]!;
+        const rest = [...lengths];
+        const exit = createExit();
+        for (const [who, length] of turns) {
+          if (rest[0] === 0 && rest[1] === 0) break;
+          const i = rest[who]! > 0 ? who : 1 - who;
+          exit.code = ExitCode.budget;
+          rest[i]! -= domains[i]!.arch!.run(domains[i]!.vcpus[0]!, Math.min(rest[i]!, length), exit);
+          check(exit.code === ExitCode.budget, `compute left the guest with code ${exit.code} (${exit.reason})`);
+        }
+        return domains.map((domain) => state(hypervisor, domain)).join("\n");
+      };
+      const forEver = function* (turn: readonly [number, number]): Iterable<readonly [number, number]> {
+        for (;;) yield turn;
+      };
+      const alone = await together(forEver([0, Infinity]));
+      check((await together(forEver([1, Infinity]))) === alone, "it matters which of two domains runs first");
+      const turns = fc.infiniteStream(
+        fc.tuple(fc.nat(1), fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 3000 }))),
+      );
+      await fc.assert(
+        fc.asyncProperty(turns, async (list) => {
+          check((await together(list)) === alone, "a domain computes something else when another runs in between");
+        }),
+        limits,
+      );
+    });
+
+    const upcallTest = async (upcalls: NonNullable<ArchUnderTest["upcalls"]>): Promise<void> => {
       const { hypervisor, create } = await boot(under);
-      const domain = await create("upcalls", under.upcalls.image);
+      const domain = await create("upcalls", upcalls.image);
       const vcpu = domain.vcpus[0]!;
       const shared = domain.shared!;
       const run = async (): Promise<number> => {
         const end = await hypervisor.run({ until: hypervisor.machine.now + 2 * MS });
         check(domain.shutdownReason === null, `the guest ended (${domain.crashMessage})`);
         check(end === "limit", `the run ended by ${end}`);
-        return under.upcalls.count(domain);
+        return upcalls.count(domain);
       };
       hypervisor.unpause(domain);
       check((await run()) === 0, "an upcall without an event");
       for (let i = 1; i <= 3; i++) {
         shared.setUpcallPending(vcpu);
         check(domain.arch!.eventsDeliverable(vcpu), "a pending, unmasked event is not deliverable");
-        check((await run()) === i, `${under.upcalls.count(domain)} upcalls for ${i} events`);
+        check((await run()) === i, `${upcalls.count(domain)} upcalls for ${i} events`);
         check(!domain.arch!.eventsDeliverable(vcpu), "an event is deliverable after it was delivered");
       }
       shared.setUpcallMask(vcpu, true);
@@ -225,14 +265,15 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
       check((await run()) === 3, "an upcall while events are masked");
       shared.setUpcallMask(vcpu, false);
       check((await run()) === 4, "no upcall after unmasking");
-    });
+    };
+    if (upcalls !== undefined) test("an upcall comes when it is pending and unmasked, once", () => upcallTest(upcalls));
 
-    test("copies reach what is mapped, and nothing behind it", async () => {
+    const copyTest = async (edgeOf: NonNullable<ArchUnderTest["edge"]>): Promise<void> => {
       const { create } = await boot(under);
       const domain = await create("compute", under.compute);
       const arch = domain.arch!;
       const vcpu = domain.vcpus[0]!;
-      const edge = under.edge(domain);
+      const edge = edgeOf(domain);
       const pageSize = 2 ** domain.abi.pageShift;
       check(edge.length >= 2 * pageSize, "the edge is to have two pages");
       const ranges = fc.record({
@@ -265,7 +306,9 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
         }),
         { ...limits, numRuns: 200 },
       );
-    });
+    };
+    if (under.edge !== undefined)
+      test("copies reach what is mapped, and nothing behind it", () => copyTest((domain) => under.edge!(domain)));
 
     test("no number and no address of one domain reaches another's memory", async () => {
       const { hypervisor, create } = await boot(under);
@@ -295,9 +338,8 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
       check(state(hypervisor, other) === before, "another domain's memory has changed");
     });
 
-    test("bad pointers are answered by EFAULT", async () => {
+    const pointerTest = async (bad: number): Promise<void> => {
       const { __HYPERVISOR: H, ERRNO } = xen;
-      const bad = under.badPointer;
       const calls: readonly TestCall[] = [
         { nr: H.console_io, args: [xen.CONSOLEIO.write, 16, bad] },
         { nr: H.event_channel_op, args: [xen.EVTCHNOP.send, bad] },
@@ -315,7 +357,7 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
         { nr: 63, args: [bad] },
       ];
       const { hypervisor, create, faults } = await boot(under);
-      const guest = under.hypercalls(calls);
+      const guest = under.hypercalls!(calls);
       const domain = await create("pointers", guest.image);
       hypervisor.unpause(domain);
       await hypervisor.run({ until: 10_000 * MS, done: () => domain.shutdownReason !== null });
@@ -326,10 +368,11 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
         const expected = nr === 63 ? -ERRNO.ENOSYS : -ERRNO.EFAULT;
         check(results[i] === expected, `hypercall ${nr}(${args.join(", ")}) answered ${results[i]}, not ${expected}`);
       });
-    });
+    };
+    if (under.hypercalls !== undefined && badPointer !== undefined)
+      test("bad pointers are answered by EFAULT", () => pointerTest(badPointer));
 
-    test("code that is garbage harms its own domain alone", async () => {
-      const [from, to] = under.code;
+    const garbageTest = async ([from, to]: readonly [number, number]): Promise<void> => {
       const changes = fc.array(fc.tuple(fc.nat(Math.max(0, to - from - 1)), fc.nat(255)), {
         minLength: 1,
         maxLength: 12,
@@ -356,7 +399,8 @@ export function archSuite(framework: ArchSuiteFramework, under: ArchUnderTest): 
         }),
         limits,
       );
-    });
+    };
+    if (code !== undefined) test("code that is garbage harms its own domain alone", () => garbageTest(code));
 
     test("a domain's end gives everything back; equal runs are equal", async () => {
       const ends: string[] = [];
