@@ -202,11 +202,15 @@ export class Hypervisor implements HypervisorSetup {
   /** Brings the machine up: frames, pCPUs, domain 0, XenStore, the pools with their schedulers, governors; then seals the hooks. */
   async boot(options: BootConfig): Promise<void> {
     if (this.#machine !== null) throw new Error("a hypervisor boots once");
-    const { scheduler = "credit", pools: wanted, governor, ...given } = options;
+    const { scheduler, pools: wanted, governor, ...given } = options;
     const config = { ...defaultMachine, ...given };
     checkMachineConfig(config);
     const all = Array.from({ length: config.pcpus }, (_, id) => id);
-    const poolConfigs: NonNullable<BootConfig["pools"]> = wanted ?? [{ name: "Pool-0", scheduler, cpus: all }];
+    if (wanted === undefined && scheduler === undefined)
+      throw new ConfigError("The machine has no scheduler; name one, or its cpupools with theirs.");
+    const poolConfigs: NonNullable<BootConfig["pools"]> = wanted ?? [
+      { name: "Pool-0", scheduler: scheduler!, cpus: all },
+    ];
     for (const one of poolConfigs) this.schedulerProvider(one.scheduler);
     const governorProvider = governor === undefined ? null : this.#governorProvider(governor);
     const machine = new Machine(config, this.hooks);

@@ -208,3 +208,10 @@ describe("hooks", () => {
     expect(provide(hooks.scheduler, "scheduler", "mine", null as never).plugin).toBe("early");
   });
 });
+
+test("a machine boots under the scheduler that it is given: core knows none", async () => {
+  const hypervisor = new Hypervisor({ plugins: [], services: new MemoryHost() });
+  await expect(hypervisor.boot({})).rejects.toThrow(
+    "The machine has no scheduler; name one, or its cpupools with theirs.",
+  );
+});
