@@ -1,18 +1,14 @@
 /** rtds: exact schedules of deferrable servers under global EDF, and the bugs that Xen's had. Times in ms; costs are zero. */
 import { describe, expect, test } from "vitest";
-import type { Domain } from "../../../core/domain/domain.ts";
 import { PauseFlag } from "../../../core/domain/vcpu.ts";
 import { ConfigError } from "../../../core/errors.ts";
-import { defaultMachine, type MachineConfig } from "../../../core/machine/machine.ts";
+import type { MachineConfig } from "../../../core/machine/machine.ts";
 import { RtdsScheduler } from "../../../plugins/scheduler-rtds/rtds.ts";
-import { type Behaviour, Load } from "../../support/load.ts";
+import { ExactLoad, hog, steps } from "../../support/exact-load.ts";
 
 const MS = 1e6;
 const EINVAL = -22;
 const ESRCH = -3;
-
-/** Never stops, not even to yield. */
-const hog: Behaviour = () => ({ run: 1e15, sleep: 0 });
 
 /** A server's parameters, in ms; extratime off. */
 const server = (period: number, budget: number, extratime = false) => ({
@@ -21,43 +17,9 @@ const server = (period: number, budget: number, extratime = false) => ({
   extratime,
 });
 
-/** Runs as long as it may, wakes from time to time: sleeps first. */
-function steps(...plan: readonly (readonly [run: number, sleep: number])[]): Behaviour {
-  let i = 0;
-  return () => {
-    const [run, sleep] = plan[i++] ?? [1, Infinity];
-    return { run: run * MS, sleep: sleep * MS };
-  };
-}
-
-class Lab extends Load {
-  readonly trace: string[] = [];
-
+class Lab extends ExactLoad {
   constructor(config: Partial<MachineConfig> = {}) {
-    super((host) => new RtdsScheduler(host), {
-      costs: { ...defaultMachine.costs, contextSwitch: 0 },
-      ...config,
-    });
-    const many = this.machine.pcpus.length > 1;
-    this.machine.hooks.contextSwitch.tap("test", (pcpu, _previous, next, now) => {
-      if (now < this.from) return;
-      const at = Math.round(now / 1000) / 1000;
-      this.trace.push(`${at}${many ? `@${pcpu.id}` : ""} ${next?.domain.name ?? "-"}`);
-    });
-  }
-
-  from = 0;
-
-  /** Who was put on a pCPU when, in [from, to) ms; `-`: idle. */
-  schedule(to: number, from = 0): string {
-    this.from = from * MS;
-    this.run(to * MS);
-    expect(this.pool.faults).toEqual([]);
-    return this.trace.filter((line) => Number.parseFloat(line) < to).join(", ");
-  }
-
-  ran(domain: Domain): number {
-    return Math.round(this.domainTime(domain) / 1000) / 1000;
+    super((host) => new RtdsScheduler(host), config);
   }
 }
 
