@@ -36,6 +36,7 @@ import {
   type RiscvMachine,
 } from "./cpu.ts";
 import { makeDeviceTree, TIMEBASE } from "./device-tree.ts";
+import { CSR_SIE } from "./lift-system.ts";
 import { parseImage, place, placeTree, RAM_BASE } from "./loader.ts";
 import { createRiscvMachine } from "./machine.ts";
 import { callsXen, Sbi } from "./sbi.ts";
@@ -48,7 +49,6 @@ const A0 = 10;
 const A6 = 16;
 /** a0 to a5. */
 const ARGUMENTS = 6;
-const CSR_SIE = 0x104;
 const FRAME = 4096;
 /** Nanoseconds of a tick of the time CSR. */
 const TICK = 1e9 / TIMEBASE;

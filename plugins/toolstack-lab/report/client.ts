@@ -97,6 +97,13 @@ export function drawReport(browser: Browser, model: PageModel): void {
   /** A name that fits: what tells several of a kind apart stands at its end. */
   const brief = (name: string): string => (name.length > 32 ? `${name.slice(0, 20)}...${name.slice(-9)}` : name);
 
+  const bar = (name: string, color: string, data: readonly number[]): unknown => ({
+    type: "bar",
+    name,
+    itemStyle: { color },
+    data,
+    barMaxWidth: 12,
+  });
   const bars = (parent: Element, full: readonly string[], unit: string, series: readonly unknown[]): void => {
     const names = full.map(brief);
     const longest = Math.max(...names.map((name) => name.length));
@@ -323,20 +330,16 @@ export function drawReport(browser: Browser, model: PageModel): void {
       run.shares.map((one) => one.name),
       "per cent of the CPU time given",
       [
-        {
-          type: "bar",
-          name: "got",
-          itemStyle: { color: "#3b6fb6" },
-          data: run.shares.map((one) => one.got),
-          barMaxWidth: 12,
-        },
-        {
-          type: "bar",
-          name: "entitled to",
-          itemStyle: { color: "#c9d3e0" },
-          data: run.shares.map((one) => one.entitled),
-          barMaxWidth: 12,
-        },
+        bar(
+          "got",
+          "#3b6fb6",
+          run.shares.map((one) => one.got),
+        ),
+        bar(
+          "entitled to",
+          "#c9d3e0",
+          run.shares.map((one) => one.entitled),
+        ),
         ...(several
           ? [
               {
@@ -430,13 +433,11 @@ export function drawReport(browser: Browser, model: PageModel): void {
         run.misses.map((one) => one.name),
         "per cent of the jobs with a deadline",
         [
-          {
-            type: "bar",
-            name: "missed",
-            itemStyle: { color: "#b8475a" },
-            data: run.misses.map((one) => one.missed),
-            barMaxWidth: 14,
-          },
+          bar(
+            "missed",
+            "#b8475a",
+            run.misses.map((one) => one.missed),
+          ),
         ],
       );
     bars(
@@ -444,20 +445,16 @@ export function drawReport(browser: Browser, model: PageModel): void {
       run.movement.map((one) => one.name),
       "a second",
       [
-        {
-          type: "bar",
-          name: "put on a pCPU",
-          itemStyle: { color: "#6b7a8f" },
-          data: run.movement.map((one) => one.switches),
-          barMaxWidth: 12,
-        },
-        {
-          type: "bar",
-          name: "on another than before",
-          itemStyle: { color: "#d9822b" },
-          data: run.movement.map((one) => one.migrations),
-          barMaxWidth: 12,
-        },
+        bar(
+          "put on a pCPU",
+          "#6b7a8f",
+          run.movement.map((one) => one.switches),
+        ),
+        bar(
+          "on another than before",
+          "#d9822b",
+          run.movement.map((one) => one.migrations),
+        ),
       ],
     );
     if (run.energy.length > 0)
@@ -466,13 +463,11 @@ export function drawReport(browser: Browser, model: PageModel): void {
         run.energy.map((one) => one.name),
         "J",
         [
-          {
-            type: "bar",
-            name: "energy",
-            itemStyle: { color: "#4f9d69" },
-            data: run.energy.map((one) => one.joules),
-            barMaxWidth: 14,
-          },
+          bar(
+            "energy",
+            "#4f9d69",
+            run.energy.map((one) => one.joules),
+          ),
         ],
       );
     if (run.frequency.length > 0)
